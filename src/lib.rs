@@ -1,0 +1,5 @@
+//! Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
+#![forbid(unsafe_code)]
+
+pub mod model;
+pub mod pipeline;
