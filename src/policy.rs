@@ -1,0 +1,161 @@
+//! The judgement room: Cedar policies, compiled at load, asked once a request.
+//!
+//! [`BundleFiles`] reads a bundle; [`Policies::compile`] understands it, or says everything that is wrong with it;
+//! [`Policies::judge`] answers. On the way a policy goes through `source` (parsed, named, placed), `obligation` (what its
+//! annotations ask for), `reads` (what it can read) and `slice` (where it can apply). A request meets `entities` (who, what,
+//! on what), `evidence` (the context, one line a fact) and `judge` (the verdict).
+//!
+//! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
+//! because they cost a third of the public ones; both crates are pinned to one version, and the tests hold every decision
+//! against Cedar's own authorizer.
+
+mod bundle;
+mod entities;
+mod evidence;
+mod judge;
+mod obligation;
+mod reads;
+mod schema;
+mod slice;
+mod source;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::Schema;
+
+pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
+pub use entities::Principal;
+pub use judge::{Judgement, Question};
+pub use reads::ReadSet;
+
+use crate::model::{Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use entities::StaticEntities;
+use schema::{action_entity, resource_kind};
+use slice::Slice;
+use source::Sources;
+
+/// A bundle's policies, ready to judge.
+#[derive(Debug)]
+pub struct Policies {
+    statics: StaticEntities,
+    anonymous: Principal,
+    slices: HashMap<Arc<str>, Slice>,
+    sources: Sources,
+    schema: Schema,
+}
+
+impl Policies {
+    /// Understands a bundle: its schema with an action for each operation, its entities, its policies.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with file and line where there is one.
+    pub fn compile(
+        files: &BundleFiles,
+        operations: &[Arc<Operation>],
+    ) -> Result<Self, Vec<Problem>> {
+        let sources = Sources::parse(&files.policies);
+        let schema = schema::assemble(&files.schema, operations);
+        let (sources, schema) = both(sources, schema)?;
+        let wrong = sources.validate(&schema);
+        let entities = source::parse_entities(&files.entities, &schema);
+        let entities = match (wrong.is_empty(), entities) {
+            (true, entities) => entities?,
+            (false, Ok(_)) => return Err(wrong),
+            (false, Err(more)) => return Err([wrong, more].concat()),
+        };
+        let statics = StaticEntities::new(entities);
+        let actions = schema
+            .action_entities()
+            .map_err(|error| vec![Problem::new(format!("the schema's actions: {error}"))])?;
+        let wrong = schema::check_vocabulary(&schema, actions.as_ref(), &statics, operations);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let slices = operations.iter().filter_map(|operation| {
+            // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
+            let action = action_entity(actions.as_ref(), &operation.id)?;
+            let target = statics.target(operation, action);
+            let slice = Slice::compile(&sources.compiled, target, resource_kind(operation));
+            Some((Arc::clone(&operation.id), slice))
+        });
+        Ok(Self {
+            slices: slices.collect(),
+            anonymous: statics.anonymous(),
+            statics,
+            sources,
+            schema,
+        })
+    }
+
+    /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.
+    #[must_use]
+    pub fn principal(&self, identity: &VerifiedIdentity) -> Principal {
+        self.statics.principal(identity)
+    }
+
+    /// The caller without a credential as Cedar sees it.
+    #[must_use]
+    pub fn anonymous(&self) -> &Principal {
+        &self.anonymous
+    }
+
+    /// Judges one request.
+    #[must_use]
+    pub fn judge(&self, question: Question<'_>) -> Judgement {
+        match self.slices.get(&question.matched.operation.id) {
+            Some(slice) => slice.judge(&self.statics, question),
+            None => Judgement {
+                verdict: Err(Refusal::new(
+                    Reason::Internal,
+                    "the operation has no action in the schema",
+                )),
+                determining: Vec::new(),
+                faults: Vec::new(),
+            },
+        }
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sources.compiled.len()
+    }
+
+    /// Whether there are none. A compiled bundle always holds some.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many entities the bundle's files name.
+    #[must_use]
+    pub fn entities(&self) -> usize {
+        self.statics.len()
+    }
+
+    /// The assembled schema.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// What the policies that can apply to an operation can read, for the kind of caller in `principal`.
+    #[must_use]
+    pub fn reads(&self, operation: &Operation, principal: &Principal) -> Option<&ReadSet> {
+        self.slices.get(&operation.id)?.reads(principal.0.kind)
+    }
+}
+
+/// Both, or everything that is wrong with either.
+fn both<A, B>(
+    one: Result<A, Vec<Problem>>,
+    other: Result<B, Vec<Problem>>,
+) -> Result<(A, B), Vec<Problem>> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => Err([one, other].concat()),
+        (Err(wrong), _) | (_, Err(wrong)) => Err(wrong),
+    }
+}

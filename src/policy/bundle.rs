@@ -1,0 +1,316 @@
+//! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests.
+//!
+//! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
+//! YAML or JSON below `apis/` or named `*.openapi.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
+
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+use crate::model::{Problem, SnapshotId};
+
+/// The most bytes a bundle's files may hold together.
+pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// The most files a bundle may hold.
+pub const MAX_FILES: usize = 10_000;
+/// The most folders that may lie within one another.
+pub const MAX_DEPTH: usize = 8;
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Document {
+    /// Where it lies, as its reader may open it.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// What a bundle's files say, sorted by path, not yet understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleFiles {
+    /// `*.cedarschema`.
+    pub schema: Vec<Document>,
+    /// `*.cedar`.
+    pub policies: Vec<Document>,
+    /// Static entities in Cedar's JSON form.
+    pub entities: Vec<Document>,
+    /// OpenAPI documents.
+    pub apis: Vec<Document>,
+    /// Policy tests.
+    pub tests: Vec<Document>,
+}
+
+/// What tells, without reading a file, whether it changed: name, size, inode, times. The change time (`ctime`) cannot be
+/// set back by whoever writes the file, so a rewrite within the clock's grain is the only change it could miss.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fingerprint(Vec<(PathBuf, [i64; 6])>);
+
+impl BundleFiles {
+    /// Reads a folder. Blocks: only at start, in commands and on the background runtime.
+    ///
+    /// # Errors
+    /// Every file that cannot be read or is not UTF-8, and every limit that is passed.
+    pub fn read(folder: &Path) -> Result<Self, Vec<Problem>> {
+        let mut files = Self::default();
+        let mut problems = Vec::new();
+        let mut bytes = 0;
+        for (path, metadata) in walk(folder)? {
+            let Some(shelf) = files.shelf(folder, &path) else {
+                continue;
+            };
+            bytes += metadata.len();
+            if bytes > MAX_BYTES {
+                let limit = MAX_BYTES / 1024 / 1024;
+                problems.push(
+                    Problem::new(format!("the bundle holds more than {limit} MiB")).in_file(folder),
+                );
+                break;
+            }
+            match read_text(&path, metadata.len()) {
+                Ok(text) => shelf.push(Document { path, text }),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            Ok(files)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The digest of everything the files say and how they are named: the same files anywhere give the same id.
+    #[must_use]
+    pub fn id(&self, folder: &Path) -> SnapshotId {
+        let mut hasher = blake3::Hasher::new();
+        let shelves = [
+            &self.schema,
+            &self.policies,
+            &self.entities,
+            &self.apis,
+            &self.tests,
+        ];
+        for (kind, shelf) in shelves.into_iter().enumerate() {
+            for document in shelf {
+                let name = document.path.strip_prefix(folder).unwrap_or(&document.path);
+                // Lengths first, so that no name can run into a text.
+                for part in [
+                    name.as_os_str().as_encoded_bytes(),
+                    document.text.as_bytes(),
+                ] {
+                    hasher.update(&part.len().to_le_bytes());
+                    hasher.update(part);
+                }
+                hasher.update(&kind.to_le_bytes());
+            }
+        }
+        let digest = hasher.finalize().to_hex();
+        SnapshotId::new(digest.get(..16).unwrap_or_default())
+    }
+
+    /// Where a file belongs, by its name; `None` for what is no part of a bundle (a README, say).
+    fn shelf(&mut self, folder: &Path, path: &Path) -> Option<&mut Vec<Document>> {
+        let name = path.file_name()?.to_str()?;
+        let within = |wanted: &str| {
+            path.strip_prefix(folder)
+                .ok()
+                .and_then(Path::parent)
+                .is_some_and(|parent| parent.iter().any(|part| part == wanted))
+        };
+        let data = [".yaml", ".yml", ".json"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end));
+        if name.ends_with(".cedarschema") {
+            return Some(&mut self.schema);
+        }
+        if name.ends_with(".cedar") {
+            return Some(&mut self.policies);
+        }
+        let stem = data?;
+        if within("entities") || stem.ends_with(".entities") {
+            Some(&mut self.entities)
+        } else if within("apis") || stem.ends_with(".openapi") {
+            Some(&mut self.apis)
+        } else if within("tests") || stem.ends_with(".test") {
+            Some(&mut self.tests)
+        } else {
+            None
+        }
+    }
+}
+
+impl Fingerprint {
+    /// Looks at a folder. Blocks, briefly: it asks for every file's metadata and reads none.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let files = walk(folder).unwrap_or_default();
+        Self(
+            files
+                .into_iter()
+                .map(|(path, metadata)| (path, stamp(&metadata)))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(unix)]
+fn stamp(metadata: &Metadata) -> [i64; 6] {
+    use std::os::unix::fs::MetadataExt;
+    [
+        metadata.size().cast_signed(),
+        metadata.ino().cast_signed(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ]
+}
+
+/// Every file below a folder, links followed, sorted by path.
+fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let unreadable = |error: std::io::Error| {
+            vec![Problem::new(format!("cannot read the folder: {error}")).in_file(&folder)]
+        };
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            // A link whose target is gone is a half-made change: it is reported, not passed over.
+            let metadata = fs::metadata(&path).map_err(|error| {
+                vec![Problem::new(format!("cannot read the file: {error}")).in_file(&path)]
+            })?;
+            if metadata.is_file() {
+                files.push((path, metadata));
+            } else if metadata.is_dir() {
+                if depth + 1 > MAX_DEPTH {
+                    let message = format!(
+                        "the bundle holds more than {MAX_DEPTH} folders within one another"
+                    );
+                    return Err(vec![Problem::new(message).in_file(&path)]);
+                }
+                folders.push((path, depth + 1));
+            }
+            if files.len() > MAX_FILES {
+                let message = format!("the bundle holds more than {MAX_FILES} files");
+                return Err(vec![Problem::new(message).in_file(&folder)]);
+            }
+        }
+    }
+    files.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(files)
+}
+
+/// Reads one file, no more of it than it was said to hold: a file that grows meanwhile is read again next time.
+fn read_text(path: &Path, length: u64) -> Result<String, Problem> {
+    use std::io::Read;
+    let wrong = |message: String| Problem::new(message).in_file(path);
+    let file =
+        fs::File::open(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+    let mut bytes = Vec::new();
+    file.take(length)
+        .read_to_end(&mut bytes)
+        .map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| wrong("the file is not UTF-8 text".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn files_are_known_by_their_names_in_a_tree_and_flat() {
+        let tree = folder(&[
+            ("schema/a.cedarschema", "1"),
+            ("guardrails/b.cedar", "2"),
+            ("entities/c.json", "3"),
+            ("apis/d.yaml", "4"),
+            ("tests/e.yaml", "5"),
+            ("README.md", "no part of it"),
+            (".hidden/f.cedar", "no part of it"),
+        ]);
+        let flat = folder(&[
+            ("a.cedarschema", "1"),
+            ("b.cedar", "2"),
+            ("c.entities.json", "3"),
+            ("d.openapi.yaml", "4"),
+            ("e.test.yaml", "5"),
+        ]);
+        for folder in [tree, flat] {
+            let files = BundleFiles::read(folder.path()).unwrap();
+            let shelves = [
+                files.schema,
+                files.policies,
+                files.entities,
+                files.apis,
+                files.tests,
+            ];
+            let texts = shelves.map(|shelf| shelf.into_iter().map(|d| d.text).collect::<String>());
+            assert_eq!(texts, ["1", "2", "3", "4", "5"]);
+        }
+    }
+
+    #[test]
+    fn the_id_follows_every_byte_and_every_name() {
+        let id = |files: &[(&str, &str)]| {
+            let folder = folder(files);
+            BundleFiles::read(folder.path()).unwrap().id(folder.path())
+        };
+        let base = id(&[("a.cedar", "xy"), ("b.cedar", "z")]);
+        assert_eq!(base, id(&[("b.cedar", "z"), ("a.cedar", "xy")]));
+        for other in [
+            id(&[("a.cedar", "x"), ("b.cedar", "yz")]),
+            id(&[("a.cedar", "xy"), ("c.cedar", "z")]),
+            id(&[("a.cedar", "xy")]),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn r1_a_link_swap_shows_in_the_fingerprint_even_with_equal_times() {
+        let folder = folder(&[("..1/a.cedar", "one"), ("..2/a.cedar", "two")]);
+        let link = folder.path().join("..data");
+        std::os::unix::fs::symlink("..1", &link).unwrap();
+        std::os::unix::fs::symlink("..data/a.cedar", folder.path().join("a.cedar")).unwrap();
+        let before = Fingerprint::of(folder.path());
+        let text = |folder: &Path| BundleFiles::read(folder).unwrap().policies[0].text.clone();
+        assert_eq!(text(folder.path()), "one");
+        let new_link = folder.path().join("..data_tmp");
+        std::os::unix::fs::symlink("..2", &new_link).unwrap();
+        fs::rename(new_link, link).unwrap();
+        assert_ne!(Fingerprint::of(folder.path()), before);
+        assert_eq!(text(folder.path()), "two");
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let deep = (0..10).map(|_| "d/").collect::<String>() + "a.cedar";
+        let problems = BundleFiles::read(folder(&[(&deep, "x")]).path()).unwrap_err();
+        assert!(problems[0].message.contains("more than 8 folders"));
+        let large = folder(&[("a.cedar", "")]);
+        let file = fs::File::create(large.path().join("b.cedar")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        let problems = BundleFiles::read(large.path()).unwrap_err();
+        assert!(problems[0].message.contains("more than 32 MiB"));
+        let problems = BundleFiles::read(Path::new("no/such/folder")).unwrap_err();
+        assert!(problems[0].message.contains("cannot read the folder"));
+        let binary = folder(&[]);
+        fs::write(binary.path().join("a.cedar"), b"\xff").unwrap();
+        let problems = BundleFiles::read(binary.path()).unwrap_err();
+        assert!(problems[0].message.contains("not UTF-8"));
+    }
+}

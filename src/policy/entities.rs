@@ -1,0 +1,304 @@
+//! The entities of a request: made by this room alone, and always complete.
+//!
+//! Cedar skips what it cannot evaluate, and with the principal's entity missing even `forbid (principal in Role::"x", ..)`
+//! vanishes without an error. So whoever judges gets the principal with all its ancestors, the action and the resource
+//! from here, and there is no other way to make them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
+use cedar_policy_core::entities::{Entities, TCComputation};
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::CoreSchema;
+use smol_str::SmolStr;
+
+use super::value::{Kind, datetime, entity, record, strings};
+use crate::model::{Api, IdentityAttributes, Matched, Operation, ResourceRule, Route};
+
+/// Entities that the bundle's files name: role and group hierarchies, owners of objects, tags.
+#[derive(Debug, Default)]
+pub(super) struct StaticEntities {
+    known: HashMap<EntityUID, Arc<Entity>>,
+}
+
+/// A caller as Cedar sees it, finished: what is cached beside a verified token, so that a warm decision builds nothing.
+#[derive(Debug, Clone)]
+pub struct Principal(pub(super) Arc<PrincipalParts>);
+
+#[derive(Debug)]
+pub(super) struct PrincipalParts {
+    pub(super) kind: Kind,
+    pub(super) entity: Arc<Entity>,
+    pub(super) claims: Arc<Entity>,
+    pub(super) token: Value,
+}
+
+/// An operation as Cedar sees it, finished at load.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) action: Arc<Entity>,
+    pub(super) route: Arc<Entity>,
+    api: Value,
+}
+
+impl StaticEntities {
+    /// Entities whose ancestors are already complete.
+    pub(super) fn new(entities: impl IntoIterator<Item = Entity>) -> Self {
+        Self {
+            known: entities
+                .into_iter()
+                .map(|entity| (entity.uid().clone(), Arc::new(entity)))
+                .collect(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn get(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
+        self.known.get(uid)
+    }
+
+    /// The parents, and everything the files know above them.
+    fn closure(&self, parents: impl IntoIterator<Item = EntityUID>) -> HashSet<EntityUID> {
+        let mut ancestors = HashSet::new();
+        for parent in parents {
+            if let Some(entity) = self.known.get(&parent) {
+                ancestors.extend(entity.ancestors().cloned());
+            }
+            ancestors.insert(parent);
+        }
+        ancestors
+    }
+
+    /// A caller: attributes from its credential; ancestors and tags from its credential and the files.
+    pub(super) fn principal(&self, identity: &IdentityAttributes) -> Principal {
+        let kind = Kind::from(identity.kind);
+        let uid = kind.uid(&principal_id(identity));
+        let known = self.known.get(&uid);
+        let roles = identity.roles.iter().map(|role| Kind::Role.uid(role));
+        let groups = identity.groups.iter().map(|group| Kind::Group.uid(group));
+        // The schema gives workloads no tenant.
+        let tenant = identity
+            .tenant
+            .as_deref()
+            .filter(|_| kind != Kind::Workload);
+        let tenant = tenant.map(|tenant| Kind::Tenant.uid(tenant));
+        let listed = known
+            .into_iter()
+            .flat_map(|entity| entity.ancestors().cloned());
+        let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
+        let attributes = [
+            ("issuer", Some((&*identity.issuer).into())),
+            ("sub", Some(identity.subject.as_str().into())),
+            ("tenant", tenant.map(Value::from)),
+            ("kind", (kind == Kind::Client).then(|| "oauth".into())),
+            ("tier", (kind == Kind::Agent).then(|| 0.into())),
+        ];
+        let entity = entity(uid, attributes, ancestors, known_tags(known));
+        let claims = claims_entity(&identity.claims);
+        Principal(Arc::new(PrincipalParts {
+            kind,
+            token: token(identity),
+            claims: Arc::new(claims),
+            entity: Arc::new(entity),
+        }))
+    }
+
+    /// Nobody in particular.
+    pub(super) fn anonymous(&self) -> Principal {
+        let uid = Kind::Anonymous.uid("anonymous");
+        Principal(Arc::new(PrincipalParts {
+            kind: Kind::Anonymous,
+            entity: Arc::new(entity(uid, [], HashSet::new(), [])),
+            claims: Arc::new(claims_entity(&BTreeMap::new())),
+            token: anonymous_token(),
+        }))
+    }
+
+    /// An operation's action and route.
+    pub(super) fn target(&self, operation: &Operation, action: Arc<Entity>) -> Target {
+        let route = &operation.route;
+        let api = api_facts(&route.api, route);
+        let tags = route.tags.iter().map(|tag| Kind::Tag.uid(tag));
+        let parents = tags.chain([Kind::Api.uid(&route.api.name)]);
+        let attributes = [
+            ("api", Some(api.clone())),
+            ("template", Some(route.template.as_str().into())),
+            ("sensitivity", Some(i64::from(route.sensitivity).into())),
+        ];
+        let ancestors = self.closure(parents);
+        Target {
+            action,
+            route: Arc::new(entity(
+                Kind::Route.uid(&route.id),
+                attributes,
+                ancestors,
+                [],
+            )),
+            api,
+        }
+    }
+
+    /// What a request acts on: the route, or the object behind it.
+    pub(super) fn resource(&self, matched: &Matched, target: &Target) -> Arc<Entity> {
+        match &matched.operation.resource {
+            ResourceRule::Route => Arc::clone(&target.route),
+            ResourceRule::Object { kind, id } => Arc::new(self.object(matched, target, kind, id)),
+        }
+    }
+
+    fn object(&self, matched: &Matched, target: &Target, kind: &str, id: &[Arc<str>]) -> Entity {
+        let id = object_id(matched, id);
+        let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
+        let known = self.known.get(&uid);
+        let mut ancestors: HashSet<EntityUID> = target.route.ancestors().cloned().collect();
+        ancestors.insert(target.route.uid().clone());
+        ancestors.extend(
+            known
+                .into_iter()
+                .flat_map(|entity| entity.ancestors().cloned()),
+        );
+        let listed = |name| match known?.get(name)? {
+            PartialValue::Value(value) => Some(value.clone()),
+            PartialValue::Residual(_) => None,
+        };
+        let attributes = [
+            ("api", Some(target.api.clone())),
+            ("kind", Some(kind.into())),
+            ("id", Some(id.into())),
+            ("owner", listed("owner")),
+            ("tenant", listed("tenant")),
+        ];
+        entity(uid, attributes, ancestors, known_tags(known))
+    }
+}
+
+/// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
+fn principal_id(identity: &IdentityAttributes) -> String {
+    format!("{}|{}", identity.issuer, identity.subject)
+}
+
+/// The object's id: its path parameters, each encoded so that no value can pose as two.
+fn object_id(matched: &Matched, names: &[Arc<str>]) -> String {
+    if let [name] = names {
+        return matched.parameter(name).unwrap_or_default().to_owned();
+    }
+    let parts: Vec<String> = names
+        .iter()
+        .map(|name| matched.parameter(name).unwrap_or_default())
+        .map(|value| value.replace('%', "%25").replace('/', "%2F"))
+        .collect();
+    parts.join("/")
+}
+
+fn known_tags(known: Option<&Arc<Entity>>) -> Vec<(SmolStr, Value)> {
+    known
+        .into_iter()
+        .flat_map(|entity| entity.tags())
+        .filter_map(|(name, value)| match value {
+            PartialValue::Value(value) => Some((name.clone(), value.clone())),
+            PartialValue::Residual(_) => None,
+        })
+        .collect()
+}
+
+fn api_facts(api: &Api, route: &Route) -> Value {
+    record([
+        ("name", Some((&*api.name).into())),
+        ("version", Some(api.version.as_str().into())),
+        ("lifecycle", Some(route.lifecycle.as_str().into())),
+        ("sunset", api.sunset.and_then(datetime)),
+        (
+            "owner",
+            api.owner
+                .as_ref()
+                .map(|owner| Kind::Group.uid(owner).into()),
+        ),
+        ("exposure", Some(api.exposure.as_str().into())),
+        (
+            "dataClasses",
+            Some(strings(api.data_classes.iter().map(String::as_str))),
+        ),
+    ])
+}
+
+fn token(identity: &IdentityAttributes) -> Value {
+    record([
+        ("kind", Some(identity.scheme.into())),
+        ("issuer", Some((&*identity.issuer).into())),
+        ("subject", Some(identity.subject.as_str().into())),
+        ("clientId", identity.client_id.as_deref().map(Value::from)),
+        (
+            "audience",
+            Some(strings(identity.audience.iter().map(String::as_str))),
+        ),
+        (
+            "scopes",
+            Some(strings(identity.scopes.iter().map(String::as_str))),
+        ),
+        (
+            "amr",
+            Some(strings(identity.amr.iter().map(String::as_str))),
+        ),
+        ("acr", identity.acr.as_deref().map(Value::from)),
+        ("assurance", Some(i64::from(identity.assurance).into())),
+        ("authTime", identity.auth_time.and_then(datetime)),
+        ("expiresAt", datetime(identity.expires_at)),
+        (
+            "senderConstrained",
+            Some(identity.sender_constrained.into()),
+        ),
+        ("claims", Some(Kind::Claims.uid("claims").into())),
+    ])
+}
+
+fn anonymous_token() -> Value {
+    record([
+        ("kind", Some("anonymous".into())),
+        ("audience", Some(strings([]))),
+        ("scopes", Some(strings([]))),
+        ("amr", Some(strings([]))),
+        ("assurance", Some(0.into())),
+        ("senderConstrained", Some(false.into())),
+        ("claims", Some(Kind::Claims.uid("claims").into())),
+    ])
+}
+
+fn claims_entity(claims: &BTreeMap<String, Vec<String>>) -> Entity {
+    let tags = claims.iter().map(|(name, values)| {
+        (
+            SmolStr::new(name),
+            strings(values.iter().map(String::as_str)),
+        )
+    });
+    entity(Kind::Claims.uid("claims"), [], HashSet::new(), tags)
+}
+
+/// The path parameters of a request.
+pub(super) fn params_entity(matched: &Matched) -> Entity {
+    let tags = matched
+        .parameters
+        .iter()
+        .map(|(name, value)| (SmolStr::new(name), value.as_str().into()));
+    entity(Kind::Params.uid("params"), [], HashSet::new(), tags)
+}
+
+/// The numbers of a request's body. No source fills them yet, so there are none to read.
+pub(super) fn numbers_entity() -> Entity {
+    entity(Kind::Numbers.uid("numbers"), [], HashSet::new(), [])
+}
+
+/// The store a request is judged with. `None` where two different entities share an id, which nothing here produces.
+pub(super) fn store(entities: impl IntoIterator<Item = Arc<Entity>>) -> Option<Entities> {
+    Entities::new()
+        .add_entities(
+            entities,
+            None::<&CoreSchema<'_>>,
+            TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .ok()
+}

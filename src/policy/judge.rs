@@ -1,0 +1,217 @@
+//! The judgement: which policies apply, and what follows from them.
+
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{
+    Effect as CedarEffect, Entity, EntityUIDEntry, Literal, Request, Value, ValueKind,
+};
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
+
+use super::Principal;
+use super::entities::{StaticEntities, numbers_entity, params_entity, store};
+use super::evidence::Evidence;
+use super::obligation::OnDeny;
+use super::slice::{CompiledPolicy, Slice};
+use super::value::Kind;
+use crate::model::{
+    AccessRequest, Effect, Facts, Matched, Permit, PolicyFault, Reason, Refusal, StepUp,
+};
+
+/// Everything a judgement is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// What was asked.
+    pub request: &'a AccessRequest,
+    /// Which operation that is.
+    pub matched: &'a Matched,
+    /// In which circumstances.
+    pub facts: &'a Facts,
+}
+
+/// What the policies say of one request.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Result<Permit, Refusal>,
+    /// The policies that determined it: the forbids that applied, else the permits.
+    pub determining: Vec<Arc<str>>,
+    /// Policies that could not be evaluated.
+    pub faults: Vec<PolicyFault>,
+}
+
+/// The policies that applied, and those that failed to say.
+#[derive(Debug, Default)]
+struct Tally<'a> {
+    permits: Vec<&'a CompiledPolicy>,
+    forbids: Vec<&'a CompiledPolicy>,
+    faults: Vec<PolicyFault>,
+}
+
+impl Slice {
+    /// Judges one request of this slice's operation.
+    pub(super) fn judge(&self, statics: &StaticEntities, question: Question<'_>) -> Judgement {
+        let principal = &question.principal.0;
+        let resource = statics.resource(question.matched, &self.target);
+        let Some(tally) = self.tally(&resource, question) else {
+            let detail = "the entities of the request contradict each other";
+            return Judgement {
+                verdict: Err(Refusal::new(Reason::Internal, detail)),
+                determining: Vec::new(),
+                faults: Vec::new(),
+            };
+        };
+        let ids =
+            |policies: &[&CompiledPolicy]| policies.iter().map(|p| Arc::clone(&p.id)).collect();
+        let verdict = verdict(&tally, principal.kind == Kind::Anonymous);
+        Judgement {
+            determining: match &verdict {
+                Ok(_) => ids(&tally.permits),
+                Err(_) => ids(&tally.forbids),
+            },
+            verdict,
+            faults: tally.faults,
+        }
+    }
+
+    /// Evaluates every policy that can apply. `None` where the request's entities do not make a store.
+    fn tally<'a>(&'a self, resource: &'a Arc<Entity>, question: Question<'a>) -> Option<Tally<'a>> {
+        let principal = &question.principal.0;
+        let plan = self.plan(principal.kind);
+        let evidence = Evidence {
+            principal,
+            request: question.request,
+            matched: question.matched,
+            facts: question.facts,
+        };
+        // INVARIANT: principal, action and resource are always here, see `entities`.
+        let entities = store(
+            [
+                Some(Arc::clone(&principal.entity)),
+                Some(Arc::clone(&self.target.action)),
+                Some(Arc::clone(resource)),
+                plan.claims.then(|| Arc::clone(&principal.claims)),
+                plan.params
+                    .then(|| Arc::new(params_entity(question.matched))),
+                plan.numbers.then(|| Arc::new(numbers_entity())),
+            ]
+            .into_iter()
+            .flatten(),
+        )?;
+        let known = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
+        let request = Request::new_unchecked(
+            known(&principal.entity),
+            known(&self.target.action),
+            known(resource),
+            Some(plan.context(&evidence)),
+        );
+        let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+        let mut tally = Tally::default();
+        for policy in self.applicable(&principal.entity, resource) {
+            tally.count(policy, &evaluator);
+        }
+        Some(tally)
+    }
+}
+
+impl<'a> Tally<'a> {
+    fn count(&mut self, policy: &'a CompiledPolicy, evaluator: &Evaluator<'_>) {
+        let holds = match &policy.condition {
+            None => Ok(true),
+            Some(condition) => match evaluator.interpret(condition, &policy.slots) {
+                Ok(value) => truth(&value),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        match (holds, policy.effect) {
+            (Ok(false), _) => {}
+            (Ok(true), CedarEffect::Permit) => self.permits.push(policy),
+            (Ok(true), CedarEffect::Forbid) => self.forbids.push(policy),
+            (Err(message), effect) => self.faults.push(PolicyFault {
+                policy: Arc::clone(&policy.id),
+                effect: match effect {
+                    CedarEffect::Permit => Effect::Permit,
+                    CedarEffect::Forbid => Effect::Forbid,
+                },
+                message,
+            }),
+        }
+    }
+
+    fn forbid_failed(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| fault.effect == Effect::Forbid)
+    }
+}
+
+/// A condition that is neither true nor false is an error, as it is to Cedar.
+fn truth(value: &Value) -> Result<bool, String> {
+    match value.value_kind() {
+        ValueKind::Lit(Literal::Bool(holds)) => Ok(*holds),
+        _ => Err("the condition is not a boolean".to_owned()),
+    }
+}
+
+/// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
+/// applies allows; everything else denies.
+fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
+    if let Some(refusal) = forbidden(tally) {
+        return Err(refusal);
+    }
+    if tally.forbid_failed() {
+        let detail = "a policy that may forbid this could not be evaluated";
+        return Err(Refusal::new(Reason::PolicyError, detail));
+    }
+    if !tally.permits.is_empty() {
+        return Ok(Permit::assertion());
+    }
+    Err(if anonymous {
+        Refusal::new(
+            Reason::CredentialMissing,
+            "no policy permits this to anonymous callers",
+        )
+    } else {
+        Refusal::new(Reason::NotPermitted, "no policy permits this")
+    })
+}
+
+/// The answer of the forbids that apply. A better login is offered only where it would be enough: every forbid asks for
+/// one, none failed, and a permit applies. Otherwise the strongest of the other answers stands.
+fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
+    let strongest = tally
+        .forbids
+        .iter()
+        .map(|policy| policy.obligation.on_deny)
+        .min()?;
+    let reason = match strongest {
+        OnDeny::NotFound => Reason::NotFound,
+        OnDeny::Quarantine => Reason::Quarantined,
+        OnDeny::Gone => Reason::Retired,
+        OnDeny::SlowDown => Reason::TooManyRequests,
+        OnDeny::Forbid => Reason::Forbidden,
+        OnDeny::HumanApproval => Reason::ApprovalRequired,
+        OnDeny::BadRequest => Reason::ContractViolated,
+        OnDeny::StepUp if tally.permits.is_empty() || tally.forbid_failed() => Reason::Forbidden,
+        OnDeny::StepUp => Reason::StepUpRequired(best_login(&tally.forbids)),
+    };
+    Some(Refusal::new(reason, "a policy forbids this"))
+}
+
+/// One login that satisfies every forbid: the classes all of them accept, and the shortest age.
+fn best_login(forbids: &[&CompiledPolicy]) -> StepUp {
+    let asked = || forbids.iter().map(|policy| &policy.obligation.step_up);
+    let mut lists = asked()
+        .map(|step_up| &step_up.acr_values)
+        .filter(|list| !list.is_empty());
+    let mut acr_values = lists.next().cloned().unwrap_or_default();
+    for list in lists {
+        acr_values.retain(|class| list.contains(class));
+    }
+    StepUp {
+        acr_values,
+        max_age: asked().filter_map(|step_up| step_up.max_age).min(),
+    }
+}

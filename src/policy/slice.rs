@@ -1,0 +1,234 @@
+//! Which policies can apply to an operation, found at load.
+//!
+//! Sound because a Cedar scope is a conjunction: a policy whose scope cannot hold can be neither satisfied nor in error.
+//! A property test holds every slice against the full set: decision, determining policies and errors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{
+    ActionConstraint, Effect, Entity, EntityReference, EntityType, EntityUID, Expr, Policy,
+    PrincipalOrResourceConstraint, SlotEnv,
+};
+
+use super::entities::Target;
+use super::evidence::Plan;
+use super::obligation::Obligation;
+use super::reads::ReadSet;
+use super::value::Kind;
+
+/// A policy, taken apart at load so that judging builds no syntax tree.
+#[derive(Debug)]
+pub(super) struct CompiledPolicy {
+    pub(super) id: Arc<str>,
+    pub(super) effect: Effect,
+    pub(super) obligation: Obligation,
+    /// What `when` and `unless` say, as one expression; `None` where there are none.
+    pub(super) condition: Option<Arc<Expr>>,
+    pub(super) slots: SlotEnv,
+    pub(super) reads: ReadSet,
+    action: ActionConstraint,
+    principal: Scope,
+    resource: Scope,
+}
+
+/// The scope of one variable: a type and a place in the hierarchy.
+#[derive(Debug)]
+struct Scope {
+    entity_type: Option<Arc<EntityType>>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Anywhere,
+    Exactly(EntityUID),
+    In(EntityUID),
+}
+
+impl Scope {
+    /// The constraint, its slot filled. `None` for a template that is not linked: it applies to nothing.
+    fn of(constraint: PrincipalOrResourceConstraint) -> Option<Self> {
+        let uid = |reference| match reference {
+            EntityReference::EUID(uid) => Some(Arc::unwrap_or_clone(uid)),
+            EntityReference::Slot(_) => None,
+        };
+        let (entity_type, place) = match constraint {
+            PrincipalOrResourceConstraint::Any => (None, Place::Anywhere),
+            PrincipalOrResourceConstraint::Eq(at) => (None, Place::Exactly(uid(at)?)),
+            PrincipalOrResourceConstraint::In(at) => (None, Place::In(uid(at)?)),
+            PrincipalOrResourceConstraint::Is(kind) => (Some(kind), Place::Anywhere),
+            PrincipalOrResourceConstraint::IsIn(kind, at) => (Some(kind), Place::In(uid(at)?)),
+        };
+        Some(Self { entity_type, place })
+    }
+
+    fn allows_type(&self, entity_type: &EntityType) -> bool {
+        self.entity_type
+            .as_deref()
+            .is_none_or(|wanted| wanted == entity_type)
+    }
+
+    fn holds(&self, entity: &Entity) -> bool {
+        self.allows_type(entity.uid().entity_type())
+            && match &self.place {
+                Place::Anywhere => true,
+                Place::Exactly(uid) => entity.uid() == uid,
+                Place::In(uid) => entity.uid() == uid || entity.is_descendant_of(uid),
+            }
+    }
+}
+
+impl CompiledPolicy {
+    /// Takes a policy apart.
+    pub(super) fn new(policy: &Policy, obligation: Obligation) -> Option<Self> {
+        Some(Self {
+            id: AsRef::<str>::as_ref(policy.id()).into(),
+            effect: policy.effect(),
+            obligation,
+            condition: policy.non_scope_constraints_arc().cloned(),
+            slots: policy.env().clone(),
+            reads: ReadSet::of(policy),
+            action: policy.action_constraint().clone(),
+            principal: Scope::of(policy.principal_constraint().into_inner())?,
+            resource: Scope::of(policy.resource_constraint().into_inner())?,
+        })
+    }
+
+    fn allows_action(&self, action: &Entity) -> bool {
+        let within = |uid: &EntityUID| action.uid() == uid || action.is_descendant_of(uid);
+        match &self.action {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => action.uid() == &**uid,
+            ActionConstraint::In(uids) => uids.iter().any(|uid| within(uid)),
+        }
+    }
+
+    /// Whether the scope can hold for some request of the operation. What acts on a route is settled here for good;
+    /// what acts on an object depends on the object.
+    fn can_apply(&self, target: &Target, resource: Kind) -> bool {
+        self.allows_action(&target.action)
+            && if resource == Kind::Route {
+                self.resource.holds(&target.route)
+            } else {
+                self.resource.allows_type(resource.entity_type())
+            }
+    }
+
+    /// Whether the scope holds for this principal and resource; its action is known to.
+    pub(super) fn scope_holds(&self, principal: &Entity, resource: &Entity) -> bool {
+        self.principal.holds(principal) && self.resource.holds(resource)
+    }
+}
+
+/// The policies that can apply to one operation.
+#[derive(Debug)]
+pub(super) struct Slice {
+    pub(super) target: Target,
+    /// Policies for any principal (of a type).
+    unscoped: Vec<Arc<CompiledPolicy>>,
+    /// Policies for one principal or one role, group or tenant, by that entity.
+    by_principal: HashMap<EntityUID, Vec<Arc<CompiledPolicy>>>,
+    /// What each type of principal's policies need, in the order of [`Kind::PRINCIPALS`].
+    plans: [Plan; 5],
+    reads: [ReadSet; 5],
+}
+
+impl Slice {
+    /// The slice of an operation that acts on a resource of type `resource`.
+    pub(super) fn compile(
+        policies: &[Arc<CompiledPolicy>],
+        target: Target,
+        resource: Kind,
+    ) -> Self {
+        let mut unscoped = Vec::new();
+        let mut by_principal: HashMap<EntityUID, Vec<Arc<CompiledPolicy>>> = HashMap::new();
+        let mut reads: [ReadSet; 5] = Default::default();
+        for policy in policies
+            .iter()
+            .filter(|policy| policy.can_apply(&target, resource))
+        {
+            match &policy.principal.place {
+                Place::Anywhere => unscoped.push(Arc::clone(policy)),
+                Place::Exactly(uid) | Place::In(uid) => by_principal
+                    .entry(uid.clone())
+                    .or_default()
+                    .push(Arc::clone(policy)),
+            }
+            for (kind, reads) in Kind::PRINCIPALS.into_iter().zip(&mut reads) {
+                if policy.principal.allows_type(kind.entity_type()) {
+                    reads.extend(&policy.reads);
+                }
+            }
+        }
+        Self {
+            target,
+            unscoped,
+            by_principal,
+            plans: std::array::from_fn(|kind| {
+                reads
+                    .get(kind)
+                    .map_or_else(Plan::everything, Plan::for_reads)
+            }),
+            reads,
+        }
+    }
+
+    /// Every policy whose scope holds for this principal and resource.
+    pub(super) fn applicable<'a>(
+        &'a self,
+        principal: &'a Entity,
+        resource: &'a Entity,
+    ) -> impl Iterator<Item = &'a CompiledPolicy> {
+        let places = std::iter::once(principal.uid())
+            .chain(principal.ancestors())
+            .take(if self.by_principal.is_empty() {
+                0
+            } else {
+                usize::MAX
+            });
+        places
+            .filter_map(|uid| self.by_principal.get(uid))
+            .flatten()
+            .chain(&self.unscoped)
+            .map(|policy| &**policy)
+            .filter(move |policy| policy.scope_holds(principal, resource))
+    }
+
+    /// What the policies for principals of this kind need of the context.
+    pub(super) fn plan(&self, kind: Kind) -> &Plan {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a principal's index is below five; a test holds it"
+        )]
+        &self.plans[principal_index(kind)]
+    }
+
+    /// What the policies for principals of this kind can read.
+    pub(super) fn reads(&self, kind: Kind) -> Option<&ReadSet> {
+        self.reads.get(principal_index(kind))
+    }
+}
+
+/// The place of a principal's type in [`Kind::PRINCIPALS`].
+fn principal_index(kind: Kind) -> usize {
+    match kind {
+        Kind::User => 0,
+        Kind::Client => 1,
+        Kind::Workload => 2,
+        Kind::Agent => 3,
+        _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn principals_are_indexed_in_their_order() {
+        for (index, kind) in Kind::PRINCIPALS.into_iter().enumerate() {
+            assert_eq!(principal_index(kind), index);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Policies as they are written: parsed, named, placed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy_core::ast;
+
+use super::bundle::Document;
+use super::obligation::Obligation;
+use super::slice::CompiledPolicy;
+use crate::model::{Problem, line_and_column};
+
+/// The policies of a bundle: as one set for the validator, and taken apart for the judge.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) set: PolicySet,
+    pub(super) compiled: Vec<Arc<CompiledPolicy>>,
+    /// Where each policy stands.
+    pub(super) places: HashMap<Arc<str>, (std::path::PathBuf, usize, usize)>,
+}
+
+impl Sources {
+    /// Parses every file and names every policy: by `@id`, else by file and number, so that an edit elsewhere shifts no
+    /// name.
+    pub(super) fn parse(documents: &[Document]) -> Result<Self, Vec<Problem>> {
+        let mut sources = Self::default();
+        let mut problems = Vec::new();
+        for document in documents {
+            match document.text.parse::<PolicySet>() {
+                Ok(set) => problems.extend(sources.add(&set, document)),
+                Err(error) => problems.push(problem(&error, document)),
+            }
+        }
+        if problems.is_empty() && sources.compiled.is_empty() {
+            problems.push(
+                Problem::new("the bundle holds no policy")
+                    .hint("an empty bundle would deny everything; write at least one `permit` in a `.cedar` file"),
+            );
+        }
+        if problems.is_empty() {
+            Ok(sources)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn add(&mut self, set: &PolicySet, document: &Document) -> Vec<Problem> {
+        let mut policies: Vec<(usize, &Policy)> = set
+            .policies()
+            .map(|policy| (offset(policy.as_ref()), policy))
+            .collect();
+        policies.sort_by_key(|(offset, _)| *offset);
+        let stem = document
+            .path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let mut problems = Vec::new();
+        for (number, (offset, policy)) in policies.into_iter().enumerate() {
+            let name = policy
+                .annotation("id")
+                .map_or_else(|| format!("{stem}#{}", number + 1), str::to_owned);
+            let (line, column) = line_and_column(&document.text, offset);
+            let place = |message: String| {
+                Problem::new(message)
+                    .in_file(&document.path)
+                    .at(line, column)
+            };
+            match self.add_policy(policy, &name) {
+                Ok(()) => {
+                    let place = (document.path.clone(), line, column);
+                    self.places.insert(name.into(), place);
+                }
+                Err(wrong) => problems.extend(wrong.into_iter().map(place)),
+            }
+        }
+        for template in set.templates() {
+            let (line, column) = line_and_column(&document.text, template_offset(template));
+            problems.push(
+                Problem::new("a template that nothing links would never apply")
+                    .in_file(&document.path)
+                    .at(line, column)
+                    .hint("write it as a policy, with its principal and resource filled in"),
+            );
+        }
+        problems
+    }
+
+    fn add_policy(&mut self, policy: &Policy, name: &str) -> Result<(), Vec<String>> {
+        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',');
+        if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
+            let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
+            return Err(vec![message.to_owned()]);
+        }
+        let obligation = Obligation::of(policy.as_ref())?;
+        let named = policy.new_id(PolicyId::new(name));
+        let compiled = CompiledPolicy::new(named.as_ref(), obligation)
+            .ok_or_else(|| vec!["the policy has an unfilled slot".to_owned()])?;
+        self.set.add(named).map_err(|_| {
+            vec![format!(
+                "the policy id `{name}` is taken: ids are unique over all files"
+            )]
+        })?;
+        self.compiled.push(Arc::new(compiled));
+        Ok(())
+    }
+
+    /// Validates strictly, and that no policy follows more than one step away from principal, resource and context.
+    pub(super) fn validate(&self, schema: &Schema) -> Vec<Problem> {
+        let result = Validator::new(schema.clone()).validate_with_level(
+            &self.set,
+            ValidationMode::Strict,
+            1,
+        );
+        result
+            .validation_errors()
+            .map(|error| {
+                let id: &str = error.policy_id().as_ref();
+                let problem = Problem::new(error.to_string());
+                let problem = match self.places.get(id) {
+                    Some((file, line, column)) => problem.in_file(file).at(*line, *column),
+                    None => problem,
+                };
+                match help(error) {
+                    Some(help) => problem.hint(help),
+                    None => problem,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Static entities from every file, with their ancestors complete.
+pub(super) fn parse_entities(
+    documents: &[Document],
+    schema: &Schema,
+) -> Result<Vec<ast::Entity>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut all = Entities::empty();
+    for document in documents {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Problem::new(format!("the entities do not fit: {error}")).in_file(&document.path)
+        };
+        let entities = match Entities::from_json_str(&document.text, Some(schema)) {
+            Ok(entities) => entities,
+            Err(error) => {
+                problems.push(wrong(&Chain(&error)));
+                continue;
+            }
+        };
+        let new = entities
+            .into_iter()
+            .filter(|entity| all.get(&entity.uid()).is_none());
+        all = match all.clone().add_entities(new, None) {
+            Ok(all) => all,
+            Err(error) => {
+                problems.push(wrong(&Chain(&error)));
+                all
+            }
+        };
+    }
+    if problems.is_empty() {
+        let entities: &cedar_policy_core::entities::Entities = all.as_ref();
+        Ok(entities.iter().cloned().collect())
+    } else {
+        Err(problems)
+    }
+}
+
+/// A Cedar error, placed in its file.
+pub(super) fn problem<E: miette::Diagnostic>(error: &E, document: &Document) -> Problem {
+    let offset = error
+        .labels()
+        .and_then(|mut labels| labels.next())
+        .map_or(0, |label| label.offset());
+    let (line, column) = line_and_column(&document.text, offset);
+    let problem = Problem::new(Chain(error).to_string())
+        .in_file(&document.path)
+        .at(line, column);
+    match help(error) {
+        Some(help) => problem.hint(help),
+        None => problem,
+    }
+}
+
+fn help<E: miette::Diagnostic>(error: &E) -> Option<String> {
+    error.help().map(|help| help.to_string())
+}
+
+/// An error with its causes, in one line.
+struct Chain<'a, E>(&'a E);
+
+impl<E: std::error::Error> std::fmt::Display for Chain<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+fn offset(policy: &ast::Policy) -> usize {
+    policy.loc().map_or(0, |loc| loc.span.offset())
+}
+
+fn template_offset(template: &cedar_policy::Template) -> usize {
+    let template: &ast::Template = template.as_ref();
+    template.loc().map_or(0, |loc| loc.span.offset())
+}
