@@ -18,6 +18,7 @@ mod reads;
 mod schema;
 mod slice;
 mod source;
+mod statics;
 mod value;
 
 use std::collections::HashMap;
@@ -31,10 +32,10 @@ pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
 use crate::model::{Operation, Problem, Reason, Refusal, VerifiedIdentity};
-use entities::StaticEntities;
 use schema::{action_entity, resource_kind};
 use slice::Slice;
 use source::Sources;
+use statics::StaticEntities;
 
 /// A bundle's policies, ready to judge.
 #[derive(Debug)]
@@ -59,13 +60,12 @@ impl Policies {
         let schema = schema::assemble(&files.schema, operations);
         let (sources, schema) = both(sources, schema)?;
         let wrong = sources.validate(&schema);
-        let entities = source::parse_entities(&files.entities, &schema);
-        let entities = match (wrong.is_empty(), entities) {
+        let entities = statics::parse(&files.entities, &schema);
+        let statics = match (wrong.is_empty(), entities) {
             (true, entities) => entities?,
             (false, Ok(_)) => return Err(wrong),
             (false, Err(more)) => return Err([wrong, more].concat()),
         };
-        let statics = StaticEntities::new(entities);
         let actions = schema
             .action_entities()
             .map_err(|error| vec![Problem::new(format!("the schema's actions: {error}"))])?;
@@ -159,3 +159,6 @@ fn both<A, B>(
         (Err(wrong), _) | (_, Err(wrong)) => Err(wrong),
     }
 }
+
+#[cfg(test)]
+mod tests;

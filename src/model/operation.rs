@@ -73,7 +73,7 @@ pub struct Route {
 }
 
 /// What a documented operation acts on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResourceRule {
     /// The route itself: a collection, a search, an action.
     Route,
@@ -87,7 +87,7 @@ pub enum ResourceRule {
 }
 
 /// One operation: a documented one, or the generic one of its method.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     /// The id of its Cedar action: `orders.getOrder`, or `http:GET` where no document knows the request.
     pub id: Arc<str>,

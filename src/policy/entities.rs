@@ -4,7 +4,7 @@
 //! vanishes without an error. So whoever judges gets the principal with all its ancestors, the action and the resource
 //! from here, and there is no other way to make them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
@@ -13,14 +13,9 @@ use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
 use smol_str::SmolStr;
 
+use super::statics::StaticEntities;
 use super::value::{Kind, datetime, entity, record, strings};
 use crate::model::{Api, IdentityAttributes, Matched, Operation, ResourceRule, Route};
-
-/// Entities that the bundle's files name: role and group hierarchies, owners of objects, tags.
-#[derive(Debug, Default)]
-pub(super) struct StaticEntities {
-    known: HashMap<EntityUID, Arc<Entity>>,
-}
 
 /// A caller as Cedar sees it, finished: what is cached beside a verified token, so that a warm decision builds nothing.
 #[derive(Debug, Clone)]
@@ -43,41 +38,11 @@ pub(super) struct Target {
 }
 
 impl StaticEntities {
-    /// Entities whose ancestors are already complete.
-    pub(super) fn new(entities: impl IntoIterator<Item = Entity>) -> Self {
-        Self {
-            known: entities
-                .into_iter()
-                .map(|entity| (entity.uid().clone(), Arc::new(entity)))
-                .collect(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    pub(super) fn get(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
-        self.known.get(uid)
-    }
-
-    /// The parents, and everything the files know above them.
-    fn closure(&self, parents: impl IntoIterator<Item = EntityUID>) -> HashSet<EntityUID> {
-        let mut ancestors = HashSet::new();
-        for parent in parents {
-            if let Some(entity) = self.known.get(&parent) {
-                ancestors.extend(entity.ancestors().cloned());
-            }
-            ancestors.insert(parent);
-        }
-        ancestors
-    }
-
     /// A caller: attributes from its credential; ancestors and tags from its credential and the files.
     pub(super) fn principal(&self, identity: &IdentityAttributes) -> Principal {
         let kind = Kind::from(identity.kind);
         let uid = kind.uid(&principal_id(identity));
-        let known = self.known.get(&uid);
+        let known = self.get(&uid);
         let roles = identity.roles.iter().map(|role| Kind::Role.uid(role));
         let groups = identity.groups.iter().map(|group| Kind::Group.uid(group));
         // The schema gives workloads no tenant.
@@ -153,7 +118,7 @@ impl StaticEntities {
     fn object(&self, matched: &Matched, target: &Target, kind: &str, id: &[Arc<str>]) -> Entity {
         let id = object_id(matched, id);
         let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
-        let known = self.known.get(&uid);
+        let known = self.get(&uid);
         let mut ancestors: HashSet<EntityUID> = target.route.ancestors().cloned().collect();
         ancestors.insert(target.route.uid().clone());
         ancestors.extend(

@@ -9,10 +9,11 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 
 use super::Principal;
-use super::entities::{StaticEntities, numbers_entity, params_entity, store};
+use super::entities::{numbers_entity, params_entity, store};
 use super::evidence::Evidence;
 use super::obligation::OnDeny;
 use super::slice::{CompiledPolicy, Slice};
+use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
     AccessRequest, Effect, Facts, Matched, Permit, PolicyFault, Reason, Refusal, StepUp,

@@ -13,9 +13,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::bundle::Document;
-use super::entities::{StaticEntities, numbers_entity, params_entity};
+use super::entities::{numbers_entity, params_entity};
 use super::evidence::{Evidence, Plan};
-use super::source::problem;
+use super::source::{Chain, problem};
+use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
     AccessRequest, Body, CanonicalPath, Delegation, Emergency, Facts, Headers, Host,
@@ -221,7 +222,7 @@ fn conforms(
             TCComputation::AssumeAlreadyComputed,
             extensions,
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Chain(&error).to_string())?;
     Request::new(
         (principal.clone(), None),
         (action.clone(), None),
@@ -231,7 +232,7 @@ fn conforms(
         extensions,
     )
     .map(drop)
-    .map_err(|error| error.to_string())
+    .map_err(|error| Chain(&error).to_string())
 }
 
 /// The entity of an action, with the groups it is in.

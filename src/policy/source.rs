@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
@@ -131,43 +131,6 @@ impl Sources {
     }
 }
 
-/// Static entities from every file, with their ancestors complete.
-pub(super) fn parse_entities(
-    documents: &[Document],
-    schema: &Schema,
-) -> Result<Vec<ast::Entity>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut all = Entities::empty();
-    for document in documents {
-        let wrong = |error: &dyn std::fmt::Display| {
-            Problem::new(format!("the entities do not fit: {error}")).in_file(&document.path)
-        };
-        let entities = match Entities::from_json_str(&document.text, Some(schema)) {
-            Ok(entities) => entities,
-            Err(error) => {
-                problems.push(wrong(&Chain(&error)));
-                continue;
-            }
-        };
-        let new = entities
-            .into_iter()
-            .filter(|entity| all.get(&entity.uid()).is_none());
-        all = match all.clone().add_entities(new, None) {
-            Ok(all) => all,
-            Err(error) => {
-                problems.push(wrong(&Chain(&error)));
-                all
-            }
-        };
-    }
-    if problems.is_empty() {
-        let entities: &cedar_policy_core::entities::Entities = all.as_ref();
-        Ok(entities.iter().cloned().collect())
-    } else {
-        Err(problems)
-    }
-}
-
 /// A Cedar error, placed in its file.
 pub(super) fn problem<E: miette::Diagnostic>(error: &E, document: &Document) -> Problem {
     let offset = error
@@ -189,7 +152,7 @@ fn help<E: miette::Diagnostic>(error: &E) -> Option<String> {
 }
 
 /// An error with its causes, in one line.
-struct Chain<'a, E>(&'a E);
+pub(super) struct Chain<'a, E>(pub(super) &'a E);
 
 impl<E: std::error::Error> std::fmt::Display for Chain<'_, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,0 +1,195 @@
+//! A small world to judge in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::{BundleFiles, Document, Policies, Principal, Question};
+use crate::model::{
+    AccessRequest, Api, Body, CanonicalPath, Facts, Headers, Host, IdentityAttributes, Lifecycle,
+    Matched, Method, Moment, Operation, PathRules, Peer, PrincipalKind, Problem, Query,
+    ResourceRule, Route, Scheme, VerifiedIdentity,
+};
+
+pub(super) const BASE_SCHEMA: &str = include_str!("../../../policies/schema/cardea.cedarschema");
+
+pub(super) fn document(name: &str, text: &str) -> Document {
+    Document {
+        path: name.into(),
+        text: text.to_owned(),
+    }
+}
+
+pub(super) fn compile(
+    policies: &[(&str, &str)],
+    entities: &[(&str, &str)],
+) -> Result<Policies, Vec<Problem>> {
+    let documents = |files: &[(&str, &str)]| files.iter().map(|(n, t)| document(n, t)).collect();
+    let files = BundleFiles {
+        schema: vec![document("s.cedarschema", BASE_SCHEMA)],
+        policies: documents(policies),
+        entities: documents(entities),
+        ..BundleFiles::default()
+    };
+    Policies::compile(&files, &operations())
+}
+
+/// Two APIs (`a0`, `a1`) with a collection and an object each, and the generic operation of every method.
+pub(super) fn operations() -> Vec<Arc<Operation>> {
+    let mut operations = Vec::new();
+    for name in ["a0", "a1"] {
+        let api = api(name, Lifecycle::Active);
+        operations.push(operation(&api, "list", Method::Get, "/things", &[]));
+        operations.push(operation(&api, "create", Method::Post, "/things", &[]));
+        operations.push(operation(&api, "get", Method::Get, "/things/{id}", &["id"]));
+        operations.push(operation(
+            &api,
+            "drop",
+            Method::Delete,
+            "/things/{id}",
+            &["id"],
+        ));
+    }
+    let nowhere = api("undocumented", Lifecycle::Unknown);
+    for method in Method::ALL {
+        let mut generic = operation(&nowhere, "", method, "", &[]);
+        let operation = Arc::get_mut(&mut generic).unwrap();
+        operation.id = format!("http:{}", method.as_str()).into();
+        operation.documented = false;
+        operations.push(generic);
+    }
+    operations
+}
+
+fn api(name: &str, lifecycle: Lifecycle) -> Arc<Api> {
+    Arc::new(Api {
+        name: name.into(),
+        version: "1".to_owned(),
+        lifecycle,
+        sunset: None,
+        exposure: "internal".to_owned(),
+        owner: None,
+        data_classes: Vec::new(),
+    })
+}
+
+fn operation(api: &Arc<Api>, id: &str, method: Method, path: &str, key: &[&str]) -> Arc<Operation> {
+    let resource = if key.is_empty() {
+        ResourceRule::Route
+    } else {
+        ResourceRule::Object {
+            kind: "things".to_owned(),
+            id: key.iter().map(|&name| name.into()).collect(),
+        }
+    };
+    Arc::new(Operation {
+        id: format!("{}.{id}", api.name).into(),
+        documented: true,
+        method,
+        route: Arc::new(Route {
+            id: format!("{} /{}{path}", method.as_str(), api.name).into(),
+            api: Arc::clone(api),
+            template: path.to_owned(),
+            sensitivity: 1,
+            tags: vec!["t0".to_owned()],
+            lifecycle: api.lifecycle,
+        }),
+        resource,
+        single_query_parameters: Vec::new(),
+    })
+}
+
+/// One request in that world. Change what a test is about.
+pub(super) struct World {
+    pub(super) attributes: Option<IdentityAttributes>,
+    pub(super) request: AccessRequest,
+    pub(super) matched: Matched,
+    pub(super) facts: Facts,
+}
+
+impl World {
+    /// A user who asks for object `id` (or the collection) by the operation `operation`.
+    pub(super) fn new(operation: &str, id: &str) -> Self {
+        let operation = operations()
+            .into_iter()
+            .find(|o| &*o.id == operation)
+            .unwrap();
+        Self {
+            attributes: Some(user("alice")),
+            request: AccessRequest {
+                id: "r".to_owned(),
+                method: operation.method,
+                scheme: Scheme::Https,
+                host: Host::parse("api.example.com").unwrap(),
+                path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
+                query: Query::default(),
+                headers: Headers::default(),
+                body: Body::default(),
+                client_address: None,
+                peer: Peer::default(),
+                sni: None,
+                context_extensions: BTreeMap::new(),
+            },
+            matched: Matched {
+                operation,
+                parameters: vec![("id".into(), id.to_owned())],
+            },
+            facts: Facts {
+                moment: Moment {
+                    now: "2026-11-21T12:00:00Z".parse().unwrap(),
+                    local_time: SignedDuration::from_hours(12),
+                    weekday: 6,
+                },
+                ..Facts::default()
+            },
+        }
+    }
+
+    pub(super) fn anonymous(mut self) -> Self {
+        self.attributes = None;
+        self
+    }
+
+    pub(super) fn principal(&self, policies: &Policies) -> Principal {
+        match &self.attributes {
+            Some(attributes) => {
+                policies.principal(&VerifiedIdentity::assertion(attributes.clone()))
+            }
+            None => policies.anonymous().clone(),
+        }
+    }
+
+    pub(super) fn question<'a>(&'a self, principal: &'a Principal) -> Question<'a> {
+        Question {
+            principal,
+            request: &self.request,
+            matched: &self.matched,
+            facts: &self.facts,
+        }
+    }
+}
+
+pub(super) fn user(name: &str) -> IdentityAttributes {
+    IdentityAttributes {
+        kind: PrincipalKind::User,
+        scheme: "bearer_jwt",
+        issuer: "https://i".into(),
+        subject: name.to_owned(),
+        client_id: None,
+        audience: vec!["aud".to_owned()],
+        scopes: vec!["s0".to_owned()],
+        amr: Vec::new(),
+        acr: None,
+        assurance: 1,
+        auth_time: None,
+        issued_at: None,
+        expires_at: Timestamp::from_second(1_800_000_000).unwrap(),
+        token_id: None,
+        sender_constrained: false,
+        roles: vec!["r0".to_owned()],
+        groups: Vec::new(),
+        tenant: None,
+        claims: BTreeMap::new(),
+    }
+}
