@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -17,9 +17,40 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
+/// Whether the collector takes a signal. It says so in the log when that changes, and not for every batch.
+#[derive(Debug)]
+struct Reach {
+    signal: &'static str,
+    failing: AtomicBool,
+}
+
+impl Reach {
+    fn new(signal: &'static str) -> Self {
+        Self {
+            signal,
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, result: &OTelSdkResult) {
+        let signal = self.signal;
+        match (
+            result,
+            self.failing.swap(result.is_err(), Ordering::Relaxed),
+        ) {
+            (Err(error), false) => {
+                tracing::warn!(signal, %error, "the collector does not take what it is sent");
+            }
+            (Ok(()), true) => tracing::info!(signal, "the collector takes what it is sent again"),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+    }
+}
+
 /// What became of the spans.
 #[derive(Debug)]
 pub(super) struct Deliveries {
+    reach: Reach,
     most: usize,
     waiting: AtomicUsize,
     dropped: AtomicU64,
@@ -29,6 +60,7 @@ pub(super) struct Deliveries {
 impl Deliveries {
     pub(super) fn new(most: usize) -> Self {
         Self {
+            reach: Reach::new("traces"),
             most,
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
@@ -128,6 +160,7 @@ impl<E: SpanExporter> SpanExporter for CountedSpans<E> {
         let spans = batch.len();
         self.deliveries.leave(spans);
         let result = self.inner.export(batch).await;
+        self.deliveries.reach.note(&result);
         if result.is_err() {
             self.deliveries.fail(spans);
         }
@@ -154,12 +187,17 @@ impl<E: SpanExporter> SpanExporter for CountedSpans<E> {
 /// A metric exporter whose failures are counted.
 pub(super) struct CountedMetrics<E> {
     inner: E,
+    reach: Reach,
     failures: Arc<AtomicU64>,
 }
 
 impl<E> CountedMetrics<E> {
     pub(super) fn new(inner: E, failures: Arc<AtomicU64>) -> Self {
-        Self { inner, failures }
+        Self {
+            inner,
+            reach: Reach::new("metrics"),
+            failures,
+        }
     }
 }
 
@@ -174,6 +212,7 @@ impl<E> fmt::Debug for CountedMetrics<E> {
 impl<E: PushMetricExporter> PushMetricExporter for CountedMetrics<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.inner.export(metrics).await;
+        self.reach.note(&result);
         if result.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -194,5 +233,22 @@ impl<E: PushMetricExporter> PushMetricExporter for CountedMetrics<E> {
 
     fn temporality(&self) -> Temporality {
         self.inner.temporality()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_spans_wait_than_there_are_places() {
+        let deliveries = Deliveries::new(2);
+        assert!(deliveries.admit() && deliveries.admit());
+        assert!(!deliveries.admit());
+        assert_eq!(deliveries.dropped(), 1);
+        deliveries.leave(1);
+        assert!(deliveries.admit());
+        assert!(!deliveries.admit());
+        assert_eq!(deliveries.dropped(), 2);
     }
 }

@@ -4,7 +4,7 @@
 //! so the first settings that reach it stay. Decision lines are written directly: they are data, with a fixed set of
 //! fields, and need no formatter that walks a registry.
 //!
-//! Nothing here waits for the disk or the terminal: [`Lines`] is a bounded queue with its own thread, and drops and
+//! Nothing here waits for the disk or the terminal: the writer is a bounded queue with its own thread, and drops and
 //! counts what does not fit. What the lines may not hold is decided by what is handed over: no header, no query, no
 //! body; and events of other crates stay below their debug levels, where HTTP libraries print headers.
 
@@ -96,8 +96,13 @@ pub enum Decisions {
 }
 
 /// Starts logging of process events to standard output. Called again, it leaves what is there as it is: the subscriber
-/// belongs to the process, and the first settings stay. Returns whether these settings took effect.
-pub fn init(settings: &Settings) -> bool {
+/// belongs to the process, and the first settings stay.
+pub fn init(settings: &Settings) {
+    install(settings);
+}
+
+/// As [`init`]; returns whether these settings took effect.
+fn install(settings: &Settings) -> bool {
     stdout().is_ok_and(|lines| subscriber(settings, lines).try_init().is_ok())
 }
 

@@ -1,7 +1,7 @@
 //! Metrics: counted once, read twice (Prometheus at `/metrics`, OTLP where a collector is set).
 //!
-//! Labels are bounded: verdict, reason, effect and fault are closed lists, and operations are capped by
-//! [`Operations`]. No label ever holds a caller, a path or an address.
+//! Labels are bounded: verdict, reason, effect and fault are closed lists, and operations are
+//! capped. No label ever holds a caller, a path or an address.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::*;
@@ -62,15 +63,31 @@ impl MetricsService for Collected {
 
 impl Collected {
     async fn listen() -> (Self, String) {
+        let (collected, port) = Self::listen_as(Server::builder()).await;
+        (collected, format!("http://127.0.0.1:{port}"))
+    }
+
+    /// A collector with a certificate for `localhost`, and that certificate.
+    async fn listen_with_tls() -> (Self, String, String) {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate = issued.cert.pem();
+        let identity = Identity::from_pem(&certificate, issued.signing_key.serialize_pem());
+        let tls = ServerTlsConfig::new().identity(identity);
+        let server = Server::builder().tls_config(tls).unwrap();
+        let (collected, port) = Self::listen_as(server).await;
+        (collected, format!("https://localhost:{port}"), certificate)
+    }
+
+    async fn listen_as(mut server: Server) -> (Self, u16) {
         let collected = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
+        let port = listener.local_addr().unwrap().port();
+        let server = server
             .add_service(TraceServiceServer::new(collected.clone()))
             .add_service(MetricsServiceServer::new(collected.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
-        (collected, format!("http://{address}"))
+        (collected, port)
     }
 
     fn spans(&self) -> Vec<Span> {
@@ -144,9 +161,9 @@ fn nanos(time: SystemTime) -> u64 {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let pairs = (0..hex.len()).step_by(2);
+    let pairs = hex.as_bytes().chunks(2);
     pairs
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()
 }
 
@@ -286,6 +303,24 @@ async fn collector_headers_come_from_their_secret_and_stay_out_of_debug() {
     let telemetry = start(&settings);
     assert!(!format!("{telemetry:?}").contains("s3cret"));
     telemetry.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_has_to_prove_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    for right in [true, false] {
+        let (collected, endpoint, certificate) = Collected::listen_with_tls().await;
+        let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let ca = if right { certificate } else { other.cert.pem() };
+        std::fs::write(&path, ca).unwrap();
+        let mut settings = settings(Some(endpoint));
+        settings.otlp.ca_file = Some(path.clone());
+        let telemetry = start(&settings);
+        telemetry.record(&samples::allowed());
+        assert_eq!(telemetry.shutdown(SOON).await, right);
+        assert_eq!(collected.spans().len(), usize::from(right));
+    }
 }
 
 #[tokio::test]

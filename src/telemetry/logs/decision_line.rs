@@ -65,7 +65,8 @@ struct Principal<'a> {
 
 #[derive(Serialize)]
 struct Request<'a> {
-    request_id: Cow<'a, str>,
+    #[serde(rename = "request_id")]
+    id: Cow<'a, str>,
     method: &'static str,
     host: Cow<'a, str>,
     path: Cow<'a, str>,
@@ -156,7 +157,7 @@ fn principal(caller: &Caller) -> Principal<'_> {
 fn request(decision: &Decision) -> Option<Request<'_>> {
     let request = decision.trail.request.as_ref()?;
     Some(Request {
-        request_id: shown(&request.id, 128),
+        id: shown(&request.id, 128),
         method: request.method.as_str(),
         host: shown(request.host.as_str(), 255),
         path: shown(request.path.as_str(), 1024),
