@@ -1,6 +1,8 @@
 //! Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod model;
 pub mod pipeline;
 pub mod policy;
+pub mod telemetry;
