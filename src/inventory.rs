@@ -9,7 +9,8 @@
 //! document.rs    the typed view of the document         template.rs    path templates
 //! extension.rs   x-cardea: what it says for us alone    servers.rs     base paths
 //! reader.rs      document to API                        operations.rs  paths to operations
-//! parameters.rs  which query parameters come once       router.rs      method and path to operation
+//! parameters.rs  which query parameters come once       assembly.rs    all documents together, host by host
+//! router.rs      method and path to operation           report.rs      collects the mistakes of a document
 //! ```
 //!
 //! # What matches
@@ -20,6 +21,7 @@
 //! - A document with `hosts` is served on those only. Without, it is served on any host: then it is up to Envoy's virtual
 //!   hosts which names reach it at all. Two documents that meet on a host may not describe the same requests.
 
+mod assembly;
 mod document;
 mod extension;
 mod operations;
@@ -30,12 +32,12 @@ mod router;
 mod servers;
 mod template;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::reader::{Compiled, Entry};
-use self::router::{Conflict, Router};
+use self::reader::Compiled;
+use self::router::Router;
 use crate::model::{
     Api, CanonicalPath, Host, Lifecycle, Matched, Method, Operation, Problem, Query, ResourceRule,
     Route,
@@ -91,13 +93,14 @@ impl Inventory {
             .iter()
             .filter_map(|(file, text)| reader::read(file, text, &mut problems))
             .collect();
-        problems.extend(find_same_names(&compiled));
+        problems.extend(assembly::find_same_names(&compiled));
         if compiled.iter().map(|one| one.entries.len()).sum::<usize>() > MAX_OPERATIONS {
-            let message = format!("the API documents describe more than {MAX_OPERATIONS} operations");
+            let message =
+                format!("the API documents describe more than {MAX_OPERATIONS} operations");
             problems.push(Problem::new(message));
             return Err(bounded(problems));
         }
-        let (elsewhere, hosts) = build_routers(&compiled, &mut problems);
+        let (elsewhere, hosts) = assembly::build_routers(&compiled, &mut problems);
         if !problems.is_empty() {
             return Err(bounded(problems));
         }
@@ -200,121 +203,12 @@ fn generic_operations() -> [Arc<Operation>; Method::ALL.len()] {
     })
 }
 
-/// Two APIs of one name; two routes of one name in two APIs, which policies could not tell apart.
-fn find_same_names(compiled: &[Compiled]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut apis: BTreeMap<&str, &Path> = BTreeMap::new();
-    let mut routes: BTreeMap<&str, &Path> = BTreeMap::new();
-    for one in compiled {
-        if let Some(first) = apis.insert(&one.api.name, &one.file) {
-            let (name, first) = (&one.api.name, first.display());
-            let problem = Problem::new(format!("the API name `{name}` is already used in {first}"))
-                .in_file(&one.file)
-                .hint("set `x-cardea: { api: .. }` in one of the two");
-            problems.push(problem);
-        }
-        for entry in &one.entries {
-            let id = &entry.operation.route.id;
-            match routes.insert(id, &one.file) {
-                Some(first) if first != one.file => {
-                    let message = format!(
-                        "the route `{id}` is already described in {}, and policies could not tell the two apart",
-                        first.display()
-                    );
-                    problems.push(at_entry(one, entry, message).hint(
-                        "set `x-cardea: { qualify_routes: true }` in one of the two, or describe different paths",
-                    ));
-                }
-                _ => {}
-            }
-        }
-    }
-    problems
-}
-
-/// One router for each set of documents that meet on a host, and one for the hosts that no document names.
-fn build_routers(
-    compiled: &[Compiled],
-    problems: &mut Vec<Problem>,
-) -> (Arc<Router>, HashMap<Host, Arc<Router>>) {
-    // Documents that meet on several hosts would tell their conflicts once for each.
-    let mut conflicts = BTreeSet::new();
-    let named: BTreeSet<&Host> = compiled
-        .iter()
-        .filter_map(|one| one.hosts.as_ref())
-        .flatten()
-        .collect();
-    let mut routers: BTreeMap<Vec<usize>, Arc<Router>> = BTreeMap::new();
-    let mut router_for = |host: Option<&Host>| {
-        let serving = |one: &Compiled| match &one.hosts {
-            None => true,
-            Some(hosts) => host.is_some_and(|host| hosts.contains(host)),
-        };
-        let meeting: Vec<(usize, &Compiled)> = compiled
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| serving(one))
-            .collect();
-        let key = meeting.iter().map(|(index, _)| *index).collect();
-        let build = || Arc::new(build_router(meeting, &mut conflicts));
-        Arc::clone(routers.entry(key).or_insert_with(build))
-    };
-    let elsewhere = router_for(None);
-    let hosts = named
-        .into_iter()
-        .map(|host| (host.clone(), router_for(Some(host))))
-        .collect();
-    problems.extend(conflicts);
-    (elsewhere, hosts)
-}
-
-fn build_router(meeting: Vec<(usize, &Compiled)>, conflicts: &mut BTreeSet<Problem>) -> Router {
-    let mut router = Router::default();
-    for (_, one) in meeting {
-        for entry in &one.entries {
-            if let Err(conflict) = router.insert(&entry.template, &entry.operation) {
-                conflicts.insert(describe(one, entry, &conflict));
-            }
-        }
-    }
-    router
-}
-
-fn describe(one: &Compiled, entry: &Entry, conflict: &Conflict) -> Problem {
-    let own = &entry.operation;
-    match conflict {
-        Conflict::Same(other) => {
-            let message = format!(
-                "`{}` (`{}`) matches the same requests as `{}` (`{}`)",
-                own.route.id, own.id, other.route.id, other.id
-            );
-            let problem = at_entry(one, entry, message);
-            match own.route.api.name == other.route.api.name {
-                true => problem.hint("describe them as one operation"),
-                false => problem.hint(
-                    "set `x-cardea: { hosts: [..] }` in both documents if they are served on different hosts",
-                ),
-            }
-        }
-        Conflict::Crossing => {
-            let message = format!(
-                "a parameter of `{}` and one of another template match the same segment, and neither says more",
-                own.route.id
-            );
-            at_entry(one, entry, message)
-                .hint("write `/v{n}` beside `/{id}.json` only where the text around them cannot meet")
-        }
-    }
-}
-
-fn at_entry(one: &Compiled, entry: &Entry, message: String) -> Problem {
-    let mut problem = Problem::new(message).in_file(&one.file);
-    problem.at = entry.place;
-    problem
-}
-
 fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
-    if let Some(more) = problems.len().checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+    if let Some(more) = problems
+        .len()
+        .checked_sub(MAX_PROBLEMS)
+        .filter(|more| *more > 0)
+    {
         problems.truncate(MAX_PROBLEMS);
         problems.push(Problem::new(format!("and {more} more problems")));
     }

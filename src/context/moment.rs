@@ -11,14 +11,11 @@ pub(super) struct Zone(TimeZone);
 
 impl Zone {
     pub(super) fn new(name: &str) -> Result<Self, Problem> {
-        match TimeZone::get(name) {
-            Ok(zone) => Ok(Self(zone)),
-            Err(_) => {
-                let name = shown(name, 64);
-                Err(Problem::new(format!("time zone `{name}` is not known"))
-                    .hint("name it as IANA does, such as `Europe/Berlin` or `UTC`"))
-            }
-        }
+        TimeZone::get(name).map(Self).map_err(|_| {
+            let name = shown(name, 64);
+            Problem::new(format!("time zone `{name}` is not known"))
+                .hint("name it as IANA does, such as `Europe/Berlin` or `UTC`")
+        })
     }
 
     /// The moment of arrival. On the day a clock is set forward or back the local time jumps or repeats with it: it is

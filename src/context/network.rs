@@ -68,15 +68,18 @@ fn parse(text: &str) -> Result<IpNet, Problem> {
         return Err(match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => wrong("has no length").hint(format!("write `{text}/32`")),
             Ok(IpAddr::V6(_)) => wrong("has no length").hint(format!("write `{text}/128`")),
-            Err(_) => wrong("is no network").hint("write it like `10.20.0.0/16` or `2001:db8::/32`"),
+            Err(_) => {
+                wrong("is no network").hint("write it like `10.20.0.0/16` or `2001:db8::/32`")
+            }
         });
     };
     if network.prefix_len() == 0 {
         return Err(wrong("holds every address, so that all would be trusted"));
     }
     if network != network.trunc() {
-        return Err(wrong("has bits set behind its length")
-            .hint(format!("write `{}`", network.trunc())));
+        return Err(
+            wrong("has bits set behind its length").hint(format!("write `{}`", network.trunc()))
+        );
     }
     match network {
         IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {

@@ -8,13 +8,16 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value};
-use serde_saphyr::{Options, Spanned};
+use serde_saphyr::{Options, Spanned, UserMessageFormatter};
 
 use super::extension::{DocumentExtension, OperationExtension};
-use crate::model::{Method, Problem};
+use crate::model::{Method, Problem, shown};
 
 /// The most bytes one document may hold. GitHub's whole API is just above it; the documents of most services are below 1 MiB.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The most bytes of what the YAML reader says.
+const MAX_MESSAGE: usize = 300;
 
 /// Line and column, both from 1.
 pub(super) type Place = Option<(usize, usize)>;
@@ -144,20 +147,19 @@ pub(super) fn parse(text: &str) -> Result<Document, Problem> {
     if text.len() > MAX_BYTES {
         let size = text.len();
         return Err(
-            Problem::new(format!("the document is too large ({size} bytes)")).hint(format!(
-                "split it: one document may hold {MAX_BYTES} bytes"
-            )),
+            Problem::new(format!("the document is too large ({size} bytes)"))
+                .hint(format!("split it: one document may hold {MAX_BYTES} bytes")),
         );
     }
     serde_saphyr::from_str_with_options(text, limits()).map_err(|error| {
-        let problem = Problem::new(error.to_string());
-        match error.location() {
-            Some(at) => match place_of(at) {
-                Some((line, column)) => problem.at(line, column),
-                None => problem,
-            },
-            None => problem,
-        }
+        let text = error.render_with_formatter(&UserMessageFormatter);
+        // The place is told apart from the message.
+        let message = text
+            .split_once(" at line ")
+            .map_or(&*text, |(what, _)| what);
+        let mut problem = Problem::new(shown(message, MAX_MESSAGE));
+        problem.at = error.location().and_then(place_of);
+        problem
     })
 }
 
@@ -179,7 +181,7 @@ fn limits() -> Options {
         budget: serde_saphyr::budget! {
             max_depth: 64,
             flow_nesting_limit: 64,
-            max_documents: 1,
+            max_documents: 2,
             max_nodes: 1_000_000,
             max_events: 2_500_000,
             max_total_scalar_bytes: 2 * MAX_BYTES,

@@ -202,11 +202,13 @@ impl<'a, 'd> OperationReader<'a, 'd> {
         let shared = &found.path.extension;
         let id = format!("{} {}", found.method.as_str(), template.text);
         let tags = own.tags.iter().chain(&shared.tags).chain(&found.item.tags);
+        let id = if self.document.extension.qualify_routes {
+            format!("{}:{id}", self.api.name)
+        } else {
+            id
+        };
         Route {
-            id: match self.document.extension.qualify_routes {
-                true => format!("{}:{id}", self.api.name).into(),
-                false => id.into(),
-            },
+            id: id.into(),
             api: Arc::clone(&self.api),
             template: template.text.clone(),
             sensitivity: self.sensitivity(own, shared),
@@ -231,24 +233,26 @@ impl<'a, 'd> OperationReader<'a, 'd> {
     /// What the extension says; else an object where the template has parameters, else the route.
     fn resource(&mut self, template: &Template, found: &Found<'d>) -> ResourceRule {
         let own = &found.item.extension.resource;
-        let Some(stated) = own.as_ref().or(found.path.extension.resource.as_ref()) else {
-            let id: Vec<_> = template.names().cloned().collect();
-            let kind = template.kind().unwrap_or(&self.api.name);
-            return match id.is_empty() {
-                true => ResourceRule::Route,
-                false => ResourceRule::Object {
-                    kind: kind.to_owned(),
-                    id,
-                },
-            };
-        };
+        match own.as_ref().or(found.path.extension.resource.as_ref()) {
+            Some(stated) => self.stated_resource(template, stated),
+            None if template.names().next().is_none() => ResourceRule::Route,
+            None => ResourceRule::Object {
+                kind: template.kind().unwrap_or(&self.api.name).to_owned(),
+                id: template.names().cloned().collect(),
+            },
+        }
+    }
+
+    fn stated_resource(&mut self, template: &Template, stated: &Spanned<Resource>) -> ResourceRule {
         let Resource::Object(object) = &stated.value else {
             return ResourceRule::Route;
         };
         let at = place(stated);
         if !is_printable(&object.kind) {
-            self.report
-                .problem(at, "the resource's `kind` is empty, too long or not printable");
+            self.report.problem(
+                at,
+                "the resource's `kind` is empty, too long or not printable",
+            );
         }
         if object.id.is_empty() {
             self.report.hinted(
@@ -262,7 +266,9 @@ impl<'a, 'd> OperationReader<'a, 'd> {
                 let (name, text) = (shown(name, MAX_SHOWN), &template.text);
                 self.report.problem(
                     at,
-                    format!("the resource's `id` names `{name}`, which is no parameter of `{text}`"),
+                    format!(
+                        "the resource's `id` names `{name}`, which is no parameter of `{text}`"
+                    ),
                 );
             }
         }

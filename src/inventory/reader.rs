@@ -110,13 +110,10 @@ fn read_api(report: &mut Report<'_>, document: &Document) -> Option<Api> {
 /// `x-cardea.api`, else the file's name. It holds no dot, so that the first dot in an action's id ends the API's name and
 /// no two operations can share an id.
 fn read_api_name(report: &mut Report<'_>, extension: &DocumentExtension) -> Option<Arc<str>> {
-    let (at, name) = match &extension.api {
-        Some(name) => (place(name), name.value.as_str()),
-        None => {
-            let stem = report.file.file_stem().and_then(|stem| stem.to_str());
-            (None, stem.unwrap_or_default())
-        }
-    };
+    let stem = report.file.file_stem().and_then(|stem| stem.to_str());
+    let stated = extension.api.as_ref();
+    let at = stated.and_then(place);
+    let name = stated.map_or(stem.unwrap_or_default(), |name| &name.value);
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if name.is_empty() || name.len() > MAX_API_NAME || !name.bytes().all(valid) {
         let name = shown(name, MAX_API_NAME);

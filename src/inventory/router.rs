@@ -146,3 +146,6 @@ impl Node {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

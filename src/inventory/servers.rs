@@ -68,9 +68,7 @@ fn fill_in(server: &Server, path: &str) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('{') {
-        let (name, after) = after
-            .split_once('}')
-            .ok_or("holds an unpaired brace")?;
+        let (name, after) = after.split_once('}').ok_or("holds an unpaired brace")?;
         let variable = server
             .variables
             .get(name)

@@ -3,6 +3,7 @@
 //! A template is read into decoded segments once, at load, and compared with the decoded segments of a canonical path;
 //! so an encoded slash in a request stays data within its segment, and no value is decoded twice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
@@ -60,12 +61,12 @@ impl Affix {
 
     /// Whether both match some segment and neither matches all that the other does (`v{n}` and `{id}.json`).
     pub(super) fn crosses(&self, other: &Self) -> bool {
-        let prefixes = self.prefix.starts_with(&*other.prefix);
-        let prefixed = other.prefix.starts_with(&*self.prefix);
-        let suffixes = self.suffix.ends_with(&*other.suffix);
-        let suffixed = other.suffix.ends_with(&*self.suffix);
-        let overlap = (prefixes || prefixed) && (suffixes || suffixed);
-        overlap && !(prefixes && suffixes) && !(prefixed && suffixed)
+        let starts = |one: &Self, two: &Self| one.prefix.starts_with(&*two.prefix);
+        let ends = |one: &Self, two: &Self| one.suffix.ends_with(&*two.suffix);
+        let meet = (starts(self, other) || starts(other, self))
+            && (ends(self, other) || ends(other, self));
+        let within = |one: &Self, two: &Self| starts(one, two) && ends(one, two);
+        meet && !within(self, other) && !within(other, self)
     }
 }
 
@@ -82,7 +83,9 @@ pub(super) enum TemplateError {
     DotSegment,
     #[error("the path template holds an unpaired brace, or an empty or unprintable parameter name")]
     Braces,
-    #[error("the path template holds two parameters in one segment, whose values could be told apart in several ways")]
+    #[error(
+        "the path template holds two parameters in one segment, whose values could be told apart in several ways"
+    )]
     TwoParameters,
     #[error("the path template holds the parameter `{0}` twice")]
     SameName(String),
@@ -114,15 +117,11 @@ impl Template {
             segments.push(read_segment(part)?);
         }
         let template = Self { text, segments };
-        let names: Vec<_> = template.names().collect();
-        match names
-            .iter()
-            .enumerate()
-            .find(|(at, name)| names.iter().take(*at).any(|earlier| earlier == *name))
-        {
-            Some((_, name)) => Err(TemplateError::SameName(name.to_string())),
-            None => Ok(template),
+        let mut names = BTreeSet::new();
+        if let Some(twice) = template.names().find(|name| !names.insert(*name)) {
+            return Err(TemplateError::SameName(twice.to_string()));
         }
+        Ok(template)
     }
 
     /// The parameters' names, in order.
