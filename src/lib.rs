@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod context;
+pub mod inventory;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

@@ -81,7 +81,7 @@ pub enum ResourceRule {
     Object {
         /// What kind of object, such as `orders`.
         kind: String,
-        /// The path parameters that make its id, in order, joined with `/`.
+        /// The path parameters that make its id, in order: see [`Matched::object_id`].
         id: Vec<Arc<str>>,
     },
 }
@@ -120,5 +120,28 @@ impl Matched {
             .iter()
             .find(|(key, _)| &**key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The id of the object the request acts on: the values its rule names, joined with `/`; `None` where it acts on its
+    /// route. A `/` or `%` within a value is percent-encoded, so that `a%2Fb` and `c` are not `a` and `b%2Fc`.
+    #[must_use]
+    pub fn object_id(&self) -> Option<String> {
+        let ResourceRule::Object { id: names, .. } = &self.operation.resource else {
+            return None;
+        };
+        let mut id = String::new();
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                id.push('/');
+            }
+            for c in self.parameter(name)?.chars() {
+                match c {
+                    '/' => id.push_str("%2F"),
+                    '%' => id.push_str("%25"),
+                    _ => id.push(c),
+                }
+            }
+        }
+        Some(id)
     }
 }
