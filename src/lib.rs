@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod context;
 pub mod inventory;
+pub mod identity;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

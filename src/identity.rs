@@ -1,0 +1,288 @@
+//! Who asks: a credential is found, believed, and remembered.
+//!
+//! ```text
+//! request ▶ scheme: the one credential ▶ cache: seen before? ▶ bearer: read, rules ▶ keys ▶ signature ▶ claims ▶ Known
+//! ```
+//!
+//! | file | does |
+//! |---|---|
+//! | `scheme` | finds the credential in the request; what a credential scheme has to offer |
+//! | `bearer` | the scheme of bearer JWTs |
+//! | `token` | strict reading of a compact JWS |
+//! | `claims` | the rules for claims, and what they say of the holder |
+//! | `jwk` | strict reading of key sets |
+//! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
+//! | `cache`, `ground`, `denial` | what is remembered, what that stands on, what may be remembered of refusals |
+//!
+//! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
+//! policies say: a request with several credentials, and a credential that is not valid. No credential is no refusal: it
+//! is [`Who::Anonymous`], and policies judge it.
+
+mod bearer;
+mod cache;
+mod claims;
+mod crypto;
+mod denial;
+mod fetch;
+mod ground;
+mod jwk;
+mod keys;
+mod ready;
+mod scheme;
+mod settings;
+mod token;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use self::bearer::BearerJwt;
+use self::cache::{Cache, Digest, Memory, Moment};
+use self::keys::{KeySource, Surroundings};
+use self::ready::Readiness;
+use self::scheme::Listed;
+use crate::model::{
+    AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+};
+
+pub use cache::{Figures, Known};
+pub use crypto::install_crypto;
+pub use keys::KeySetStatus;
+pub use settings::{
+    Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting, Settings,
+};
+
+/// Every way to prove who one is. A new one is a file and a line here.
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+) -> Result<Vec<Listed>, &'static str> {
+    let issuers = settings.issuers.iter().cloned().zip(sources.iter().cloned());
+    Ok(vec![
+        Listed::new(Box::new(BearerJwt::new(issuers)))?,
+    ])
+}
+
+/// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
+/// is kept beside the proof, so that a warm look-up builds nothing.
+pub struct Identity<P> {
+    schemes: Vec<Listed>,
+    cache: Cache<P>,
+    sources: Vec<Arc<KeySource>>,
+    readiness: Readiness,
+    clock: Arc<dyn Clock>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What identifying came to.
+#[derive(Debug)]
+pub struct Identified<P> {
+    /// Who asks, or why the request is refused.
+    pub who: Result<Who<P>, Refusal>,
+    /// Whether a proof was found in the cache; `None` where none was looked for.
+    pub cache_hit: Option<bool>,
+    /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
+    pub cold: Vec<ColdStep>,
+}
+
+/// Who asks.
+pub enum Who<P> {
+    /// No credential was presented.
+    Anonymous,
+    /// A credential was presented and proven.
+    Verified(Arc<Known<P>>),
+}
+
+impl<P> Who<P> {
+    /// The same as the rest of the house names it.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        match self {
+            Self::Anonymous => Caller::Anonymous,
+            Self::Verified(known) => known.caller(),
+        }
+    }
+}
+
+impl<P> fmt::Debug for Who<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Verified(known) => known.fmt(f),
+        }
+    }
+}
+
+impl<P: Send + Sync + 'static> Identity<P> {
+    /// Starts to keep the issuers' keys, on the `background` runtime. It does not wait for them: see [`Self::ready`].
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, or keeps keys from being fetched at all.
+    pub fn start(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        install_crypto();
+        let problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let readiness = Readiness::new(settings.issuers.iter().map(|issuer| !issuer.required));
+        let sources = bearer::key_sources(&settings.issuers, |index| Surroundings {
+            clock: Arc::clone(&clock),
+            background: background.clone(),
+            key_wait: settings.key_wait.0,
+            ready: readiness.slot(index),
+        })?;
+        let schemes =
+            schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
+        let tasks = sources
+            .iter()
+            .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
+            .map(|task| task.abort_handle());
+        Ok(Arc::new(Self {
+            schemes,
+            cache: Cache::new(&settings.cache),
+            readiness,
+            clock,
+            tasks: tasks.collect(),
+            sources,
+        }))
+    }
+
+    /// Tells who asks. `finish` makes the principal for this snapshot; it is called only where none is remembered.
+    ///
+    /// Run it on any tokio runtime whose timers are on: a token with an unknown key waits for a fetch, bounded by the
+    /// request's deadline and `key_wait`. Dropping the future is safe at any point.
+    pub async fn identify(
+        &self,
+        request: &AccessRequest,
+        arrival: &Arrival,
+        snapshot: &SnapshotId,
+        finish: impl Fn(&VerifiedIdentity) -> P + Send,
+    ) -> Identified<P> {
+        let (listed, credential) = match scheme::find(&self.schemes, request) {
+            Ok(None) => return Identified::at_once(Ok(Who::Anonymous), None),
+            Ok(Some(found)) => found,
+            Err(refusal) => return Identified::at_once(Err(refusal), None),
+        };
+        let moment = Moment {
+            digest: Digest(listed.digest(credential)),
+            arrival,
+            snapshot,
+        };
+        match self.cache.look_up(moment) {
+            Memory::Known(known) => Identified::at_once(Ok(Who::Verified(known)), Some(true)),
+            Memory::Outdated(old) => {
+                let known = self.cache.renew(moment, &old, finish(old.identity()));
+                Identified::at_once(Ok(Who::Verified(known)), Some(true))
+            }
+            Memory::Refused(refusal) => Identified::at_once(Err(refusal), Some(false)),
+            // Boxed, so that the future of the usual, warm way stays small.
+            Memory::Nothing => Box::pin(self.meet(listed, credential, moment, finish)).await,
+        }
+    }
+
+    /// Judges a credential nobody remembers.
+    async fn meet(
+        &self,
+        listed: &Listed,
+        credential: &str,
+        moment: Moment<'_>,
+        finish: impl Fn(&VerifiedIdentity) -> P + Send,
+    ) -> Identified<P> {
+        let prepared = listed.prepare(credential, moment.arrival).await;
+        let mut cold: Vec<ColdStep> = prepared.waited.into_iter().collect();
+        let outcome = match prepared.proof {
+            Ok(proof) => {
+                let began = self.clock.monotonic();
+                let outcome = self.cache.judge(moment, proof, finish);
+                cold.push(ColdStep {
+                    name: "verify token",
+                    began,
+                    took: self.clock.monotonic().saturating_duration_since(began),
+                });
+                outcome
+            }
+            Err(denial) => {
+                self.cache.remember_refused(moment, &denial);
+                Err(denial)
+            }
+        };
+        Identified {
+            who: outcome.map(Who::Verified).map_err(|denial| denial.refusal()),
+            cache_hit: Some(false),
+            cold,
+        }
+    }
+
+    /// What the cache has done since start.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.cache.figures()
+    }
+}
+
+impl<P> Identity<P> {
+    /// Whether every required issuer has keys that may be used now.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        let needed = |source: &&Arc<KeySource>| source.required();
+        self.sources.iter().filter(needed).all(|source| source.usable())
+    }
+
+    /// Readiness and its changes, as fetches end.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.readiness.subscribe()
+    }
+
+    /// How each issuer's keys stand, in the order of the settings.
+    #[must_use]
+    pub fn key_sets(&self) -> Vec<KeySetStatus> {
+        self.sources.iter().map(|source| source.status()).collect()
+    }
+
+    /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.
+    pub async fn refresh(&self) {
+        for source in &self.sources {
+            source.refresh().await;
+        }
+    }
+}
+
+impl<P> Drop for Identity<P> {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl<P> fmt::Debug for Identity<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("schemes", &self.schemes)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P> Identified<P> {
+    fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
+        Self {
+            who,
+            cache_hit,
+            cold: Vec::new(),
+        }
+    }
+}

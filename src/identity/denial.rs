@@ -1,0 +1,98 @@
+//! Why a credential was not believed, and whether that may be remembered.
+
+use std::sync::Arc;
+
+use super::ground::Ground;
+use super::token::Wrong;
+use crate::model::{CredentialFault as Fault, Reason, Refusal};
+
+/// Why a credential was not believed.
+#[derive(Debug, Clone)]
+pub(super) enum Denial {
+    /// It is not valid, and this is why. `ground` is the key that judged it, where one did.
+    Fault {
+        fault: Fault,
+        detail: &'static str,
+        ground: Option<Arc<Ground>>,
+    },
+    /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
+    KeysUnavailable(&'static str),
+    /// Something that cannot happen did.
+    Internal(&'static str),
+}
+
+impl Denial {
+    /// A fault that a key found: it stands while the key does.
+    pub(super) fn by_key(fault: Fault, detail: &'static str, ground: &Arc<Ground>) -> Self {
+        Self::Fault {
+            fault,
+            detail,
+            ground: Some(Arc::clone(ground)),
+        }
+    }
+
+    /// Whether the same credential can only fail again: nothing that time or new keys could heal is remembered.
+    pub(super) fn lasts(&self) -> bool {
+        let Self::Fault { fault, .. } = self else {
+            return false;
+        };
+        match fault {
+            Fault::NotAToken
+            | Fault::Header
+            | Fault::Type
+            | Fault::Algorithm
+            | Fault::Issuer
+            | Fault::Audience
+            | Fault::Signature
+            | Fault::Claims => true,
+            Fault::Malformed
+            | Fault::Scheme
+            | Fault::TooLong
+            | Fault::UnknownKey
+            | Fault::Expired
+            | Fault::NotYetValid
+            | Fault::Lifetime => false,
+        }
+    }
+
+    /// The refusal callers meet.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Fault { fault, detail, .. } => {
+                Refusal::new(Reason::CredentialInvalid(*fault), *detail)
+            }
+            Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
+            Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
+        }
+    }
+}
+
+impl From<Wrong> for Denial {
+    fn from(Wrong(fault, detail): Wrong) -> Self {
+        Self::Fault {
+            fault,
+            detail,
+            ground: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c8_what_time_or_new_keys_could_heal_is_not_remembered() {
+        for fault in [
+            Fault::UnknownKey,
+            Fault::Expired,
+            Fault::NotYetValid,
+            Fault::Lifetime,
+        ] {
+            assert!(!Denial::from(Wrong(fault, "")).lasts(), "{fault:?}");
+        }
+        assert!(!Denial::KeysUnavailable("").lasts());
+        assert!(!Denial::Internal("").lasts());
+        assert!(Denial::from(Wrong(Fault::Signature, "")).lasts());
+    }
+}

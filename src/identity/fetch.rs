@@ -1,0 +1,229 @@
+//! Fetching an issuer's keys: by discovery, from a URL, from a file.
+//!
+//! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
+//! counts, redirects are not followed, proxies named in the environment are not used.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode, redirect};
+use tokio::io::AsyncReadExt;
+use url::{Host, Url};
+
+use super::settings::{IssuerSettings, KeyPlace};
+use crate::model::json::{self, JsonError};
+use crate::model::shown;
+
+/// The longest one attempt may take, discovery included.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest document that is read.
+const SIZE_LIMIT: usize = 256 * 1024;
+
+/// Why keys could not be fetched: a sentence for operators, which quotes no more than the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FetchError {
+    /// The URL may not be asked.
+    #[error("must be https, or http on a loopback address, without user name and fragment")]
+    Url,
+    /// The server did not answer, or broke off.
+    #[error("`{0}` cannot be reached: {1}")]
+    Unreachable(String, String),
+    /// The server answered something else than 200.
+    #[error("`{0}` answers with status {1}")]
+    Status(String, u16),
+    /// More than [`SIZE_LIMIT`].
+    #[error("`{0}` is longer than 256 KiB")]
+    TooLong(String),
+    /// The file cannot be read.
+    #[error("`{0}` cannot be read: {1}")]
+    File(String, std::io::ErrorKind),
+    /// The answer is not JSON with one reading.
+    #[error("`{0}` is not usable: {1}")]
+    Json(String, JsonError),
+    /// The discovery document is another issuer's.
+    #[error("`{0}` names another issuer than the settings")]
+    OtherIssuer(String),
+    /// The discovery document names no URL of keys that may be asked.
+    #[error("`{0}` names no acceptable `jwks_uri`")]
+    NoKeys(String),
+    /// Longer than [`TIME_LIMIT`].
+    #[error("it took longer than 5 seconds")]
+    TooSlow,
+    /// The document holds no key that can be used, or too many.
+    #[error("the key set {0}")]
+    KeySet(&'static str),
+}
+
+/// Reads a URL that keys may be fetched from: `https`, or `http` where the host is loopback.
+///
+/// # Errors
+/// [`FetchError::Url`] for every other URL.
+pub(super) fn key_url(text: &str) -> Result<Url, FetchError> {
+    let url = Url::parse(text).map_err(|_| FetchError::Url)?;
+    let allowed = match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => loopback(&url),
+        _ => false,
+    };
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if allowed && bare {
+        Ok(url)
+    } else {
+        Err(FetchError::Url)
+    }
+}
+
+/// Whether the host is this machine, by its name alone (no look-up, so no resolver can change it).
+fn loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}
+
+/// The client that all issuers share.
+///
+/// # Errors
+/// Where TLS cannot be set up, such as without any trusted root certificates.
+pub(super) fn client() -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .user_agent(concat!("cardea/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(TIME_LIMIT)
+        .timeout(TIME_LIMIT)
+        .pool_max_idle_per_host(1)
+        .build()
+}
+
+/// Where one issuer's keys are, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    client: Client,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Discovery { issuer: String, document: Url },
+    Url(Url),
+    File(PathBuf),
+}
+
+impl Fetcher {
+    /// # Errors
+    /// [`FetchError::Url`] where the settings name a URL that may not be asked.
+    pub(super) fn new(settings: &IssuerSettings, client: Client) -> Result<Self, FetchError> {
+        let place = match &settings.keys {
+            KeyPlace::JwksFile(path) => Place::File(path.clone()),
+            KeyPlace::JwksUrl(url) => Place::Url(key_url(url)?),
+            KeyPlace::Discovery => {
+                // OpenID Connect Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
+                let base = settings.issuer.trim_end_matches('/');
+                Place::Discovery {
+                    issuer: settings.issuer.clone(),
+                    document: key_url(&format!("{base}/.well-known/openid-configuration"))?,
+                }
+            }
+        };
+        Ok(Self { client, place })
+    }
+
+    /// Whether a look costs next to nothing, so that changes can be watched for.
+    pub(super) fn local(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
+    /// Fetches the document that holds the keys.
+    ///
+    /// # Errors
+    /// [`FetchError`] where it cannot be had in time and in full.
+    pub(super) async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        let work = async {
+            match &self.place {
+                Place::File(path) => read_file(path).await,
+                Place::Url(url) => self.get(url).await,
+                Place::Discovery { issuer, document } => {
+                    let url = self.discover(issuer, document).await?;
+                    self.get(&url).await
+                }
+            }
+        };
+        tokio::time::timeout(TIME_LIMIT, work)
+            .await
+            .unwrap_or(Err(FetchError::TooSlow))
+    }
+
+    /// Asks the discovery document where the keys are.
+    async fn discover(&self, issuer: &str, document: &Url) -> Result<Url, FetchError> {
+        let text = self.get(document).await?;
+        let members =
+            json::parse_object(&text).map_err(|error| FetchError::Json(name(document), error))?;
+        if members.get("issuer").and_then(|value| value.as_str()) != Some(issuer) {
+            return Err(FetchError::OtherIssuer(name(document)));
+        }
+        let place = members.get("jwks_uri").and_then(|value| value.as_str());
+        let url = place.and_then(|place| key_url(place).ok());
+        // A far issuer must not send us to services on this machine.
+        url.filter(|url| !loopback(url) || loopback(document))
+            .ok_or_else(|| FetchError::NoKeys(name(document)))
+    }
+
+    async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
+        let broken = |error: reqwest::Error| {
+            FetchError::Unreachable(name(url), root_cause(&error.without_url()))
+        };
+        let asked = self.client.get(url.clone()).header("accept", ACCEPT);
+        let mut answer = asked.send().await.map_err(broken)?;
+        if answer.status() != StatusCode::OK {
+            return Err(FetchError::Status(name(url), answer.status().as_u16()));
+        }
+        let mut text = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
+            if text.len().saturating_add(chunk.len()) > SIZE_LIMIT {
+                return Err(FetchError::TooLong(name(url)));
+            }
+            text.extend_from_slice(&chunk);
+        }
+        Ok(text)
+    }
+}
+
+const ACCEPT: &str = "application/jwk-set+json, application/json";
+
+async fn read_file(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
+    let name = || path.display().to_string();
+    let failed = |error: std::io::Error| FetchError::File(name(), error.kind());
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut text = Vec::new();
+    let limit = SIZE_LIMIT as u64 + 1;
+    file.take(limit)
+        .read_to_end(&mut text)
+        .await
+        .map_err(failed)?;
+    if text.len() > SIZE_LIMIT {
+        return Err(FetchError::TooLong(name()));
+    }
+    Ok(text)
+}
+
+/// The URL as operators may see it: without its query, which might hold a secret, and safe to print.
+fn name(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    shown(url.as_str(), 256).into_owned()
+}
+
+/// The innermost cause: `connection refused` says more than `error sending request`.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    shown(&cause.to_string(), 256).into_owned()
+}
