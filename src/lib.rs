@@ -1,5 +1,6 @@
 //! Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
 #![forbid(unsafe_code)]
 
+pub mod envoy;
 pub mod model;
 pub mod pipeline;
