@@ -5,6 +5,7 @@ pub mod admin;
 pub mod context;
 pub mod inventory;
 pub mod identity;
+pub mod envoy;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

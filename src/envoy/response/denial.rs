@@ -1,0 +1,130 @@
+//! What a caller hears with a refusal: never anything it said itself.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::model::{Decision, Reason, StepUp};
+
+use super::super::proto::core::HeaderValueOption;
+use super::settings::Answers;
+use super::{Http, header, status};
+
+/// Longest list of `acr_values` that is passed on.
+const MAX_ACR_VALUES: usize = 512;
+
+/// Headers of a refusal.
+pub(super) fn headers(
+    decision: &Decision,
+    reason: &Reason,
+    answers: &Answers,
+) -> Vec<HeaderValueOption> {
+    let (http, grpc) = status(reason);
+    let mut headers = vec![header("cache-control", "no-store".to_owned())];
+    if decision.trail.arrival.grpc {
+        // Envoy turns a denial of a gRPC call into a gRPC status by its HTTP status, and knows fewer codes than gRPC
+        // has. A status that is given stays.
+        headers.push(header("grpc-status", (grpc as i32).to_string()));
+    } else {
+        headers.push(header(
+            "content-type",
+            "application/problem+json".to_owned(),
+        ));
+    }
+    if let Some(challenge) = challenge(reason, &answers.realm) {
+        headers.push(header("www-authenticate", challenge));
+    }
+    if matches!(http, Http::TooManyRequests | Http::Unavailable) {
+        headers.push(header("retry-after", answers.retry_after.to_string()));
+    }
+    headers.into_iter().flatten().collect()
+}
+
+/// `WWW-Authenticate` (RFC 6750, section 3; RFC 9470, section 3). `realm` holds no quote and no backslash.
+fn challenge(reason: &Reason, realm: &str) -> Option<String> {
+    let mut text = format!("Bearer realm=\"{realm}\"");
+    match reason {
+        // RFC 6750, section 3.1: without a credential, no error code either.
+        Reason::CredentialMissing => {}
+        Reason::CredentialInvalid(_) => text.push_str(", error=\"invalid_token\""),
+        Reason::AmbiguousCredential => text.push_str(", error=\"invalid_request\""),
+        Reason::StepUpRequired(step_up) => add_step_up(&mut text, step_up),
+        _ => return None,
+    }
+    Some(text)
+}
+
+fn add_step_up(text: &mut String, step_up: &StepUp) {
+    text.push_str(", error=\"insufficient_user_authentication\"");
+    let values: Vec<&str> = step_up
+        .acr_values
+        .iter()
+        .map(String::as_str)
+        .filter(|value| is_acr_value(value))
+        .collect();
+    let values = values.join(" ");
+    if !values.is_empty() && values.len() <= MAX_ACR_VALUES {
+        text.push_str(", acr_values=\"");
+        text.push_str(&values);
+        text.push('"');
+    }
+    if let Some(max_age) = step_up.max_age {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", max_age=\"{max_age}\"");
+    }
+}
+
+/// A value that can stand in a quoted, space-separated list.
+fn is_acr_value(value: &str) -> bool {
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|b| (0x21..0x7f).contains(&b) && b != b'"' && b != b'\\')
+}
+
+/// A problem document (RFC 9457), or for gRPC callers the text that becomes `grpc-message`.
+pub(super) fn body(decision: &Decision, reason: &Reason) -> String {
+    let (http, _) = status(reason);
+    let id = decision.trail.id;
+    let code = reason.code();
+    if decision.trail.arrival.grpc {
+        return format!("{} ({code}, decision {id})", sentence(reason));
+    }
+    json!({
+        "type": "about:blank",
+        "title": http.phrase(),
+        "status": http as i32,
+        "detail": sentence(reason),
+        "reason": code,
+        "decision": id.to_string(),
+    })
+    .to_string()
+}
+
+/// The same sentence for every caller.
+fn sentence(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::AmbiguousPath(_) => "the path can be read in two ways",
+        Reason::AmbiguousQuery(_) => "the query can be read in two ways",
+        Reason::AmbiguousHost(_) => "the host can be read in two ways",
+        Reason::AmbiguousCredential => "more than one credential was presented",
+        Reason::RepeatedParameter => "a parameter is given more than once",
+        Reason::UnknownMethod => "the method is not known here",
+        Reason::MalformedRequest => "the request is malformed or too large",
+        Reason::ContractViolated => "the request breaks the API's contract",
+        Reason::CredentialMissing => "a credential is needed",
+        Reason::CredentialInvalid(_) => "the credential is not valid",
+        Reason::StepUpRequired(_) => "a fresher or stronger login is needed",
+        Reason::NotPermitted => "no policy permits this request",
+        Reason::Forbidden => "a policy forbids this request",
+        Reason::PolicyError => "a policy could not be evaluated",
+        Reason::Quarantined => "the caller is set apart for a while",
+        Reason::ApprovalRequired => "a person has to approve this first",
+        Reason::NotFound => "there is nothing here",
+        Reason::Retired => "this API is no longer in service",
+        Reason::TooManyRequests => "too many requests",
+        Reason::NotReady | Reason::DeadlineTooNear | Reason::KeysUnavailable | Reason::Internal => {
+            "no decision can be made right now"
+        }
+    }
+}

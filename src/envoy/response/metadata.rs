@@ -1,0 +1,70 @@
+//! What every answer leaves in Envoy under `envoy.filters.http.ext_authz`, for its access log and for the filters that
+//! follow.
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+
+use crate::model::{Caller, Decision, shown};
+
+use super::upstream::kind;
+
+/// Longest text of one entry.
+const MAX_TEXT: usize = 256;
+/// Most policies that are listed.
+const MAX_POLICIES: usize = 32;
+
+/// The metadata of one decision.
+pub(super) fn of(decision: &Decision) -> Struct {
+    let trail = &decision.trail;
+    let policies = trail.determining.iter().take(MAX_POLICIES);
+    let mut entries = vec![
+        ("decision", text(&trail.id.to_string())),
+        ("verdict", text(decision.verdict())),
+        ("reason", text(decision.reason_code())),
+        ("operation", text(decision.operation())),
+        (
+            "policies",
+            list(policies.map(|policy| text(policy)).collect()),
+        ),
+    ];
+    if let Some(caller) = &trail.caller {
+        entries.push(("principal", text(&principal(caller))));
+    }
+    if let Some(snapshot) = &trail.snapshot {
+        entries.push(("snapshot", text(snapshot.as_str())));
+    }
+    Struct {
+        fields: entries
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    }
+}
+
+/// `User::"issuer|subject"`, the way Cedar writes an entity. For reading, not for parsing.
+fn principal(caller: &Caller) -> String {
+    match caller {
+        Caller::Anonymous => "Anonymous".to_owned(),
+        Caller::Verified(identity) => {
+            format!(
+                "{}::\"{}|{}\"",
+                kind(identity.kind),
+                identity.issuer,
+                identity.subject
+            )
+        }
+    }
+}
+
+/// Text without control characters: access logs print it as it is.
+fn text(text: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(shown(text, MAX_TEXT).into_owned())),
+    }
+}
+
+fn list(values: Vec<Value>) -> Value {
+    Value {
+        kind: Some(Kind::ListValue(ListValue { values })),
+    }
+}
