@@ -61,14 +61,13 @@ pub use settings::{
 };
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(
-    settings: &Settings,
-    sources: &[Arc<KeySource>],
-) -> Result<Vec<Listed>, &'static str> {
-    let issuers = settings.issuers.iter().cloned().zip(sources.iter().cloned());
-    Ok(vec![
-        Listed::new(Box::new(BearerJwt::new(issuers)))?,
-    ])
+fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+    let issuers = settings
+        .issuers
+        .iter()
+        .cloned()
+        .zip(sources.iter().cloned());
+    Ok(vec![Listed::new(Box::new(BearerJwt::new(issuers)))?])
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
@@ -143,8 +142,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes =
-            schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
+        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
         let tasks = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
@@ -219,7 +217,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
             }
         };
         Identified {
-            who: outcome.map(Who::Verified).map_err(|denial| denial.refusal()),
+            who: outcome
+                .map(Who::Verified)
+                .map_err(|denial| denial.refusal()),
             cache_hit: Some(false),
             cold,
         }
@@ -237,7 +237,10 @@ impl<P> Identity<P> {
     #[must_use]
     pub fn ready(&self) -> bool {
         let needed = |source: &&Arc<KeySource>| source.required();
-        self.sources.iter().filter(needed).all(|source| source.usable())
+        self.sources
+            .iter()
+            .filter(needed)
+            .all(|source| source.usable())
     }
 
     /// Readiness and its changes, as fetches end.

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod context;
-pub mod inventory;
-pub mod identity;
 pub mod envoy;
+pub mod identity;
+pub mod inventory;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

@@ -19,6 +19,7 @@ mod request;
 mod secret;
 
 pub mod json;
+pub mod yaml;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{

@@ -1,19 +1,139 @@
-//! The road of a request, top to bottom.
+//! The road of a request, top to bottom. Start reading here.
 
-use crate::model::{Asked, Decision, Outcome, Reason, Refusal, Trail};
+mod reload;
+mod snapshot;
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::identity::{Identity, Who};
+use crate::inventory::repeated_parameter;
+use crate::model::{
+    AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
+};
+use crate::policy::{Principal, Question};
+use crate::telemetry::Telemetry;
+
+pub use reload::{BundleSettings, Snapshots};
+pub use snapshot::Snapshot;
 
 /// Everything a decision needs.
 #[derive(Debug)]
-pub struct Pipeline {}
+pub struct Pipeline {
+    /// What decisions are made from, swapped whole.
+    pub snapshots: Arc<Snapshots>,
+    /// Who asks.
+    pub identity: Arc<Identity<Principal>>,
+    /// In which circumstances.
+    pub context: Context,
+    /// Who is told of every decision.
+    pub telemetry: Arc<Telemetry>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
 
 impl Pipeline {
-    /// Decides one request.
+    /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
-        let trail = Trail::begin(asked.arrival);
-        Decision {
-            outcome: Outcome::Refused(Refusal::new(Reason::NotReady, "no policies are loaded yet")),
-            took: trail.arrival.started.elapsed(),
+        let mut watched = Unfinished {
+            telemetry: &self.telemetry,
+            finished: false,
+        };
+        let mut trail = Trail::begin(asked.arrival);
+        let outcome = match self.road(asked.request, &mut trail).await {
+            Ok(permit) => Outcome::Allowed(permit),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        let now = self.clock.monotonic();
+        let decision = Decision {
+            outcome,
+            took: now.saturating_duration_since(trail.arrival.started),
             trail,
+        };
+        self.telemetry.record(&decision);
+        watched.finished = true;
+        decision
+    }
+
+    /// The road itself. It ends in a permit, or at the first step that refuses.
+    async fn road(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<Permit, Refusal> {
+        // One snapshot for the whole request: a reload meanwhile changes nothing for it.
+        let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
+        trail.snapshot = Some(snapshot.id.clone());
+
+        // What is asked, in its one reading.
+        let request = &*trail.request.insert(asked?);
+
+        // Which operation is it? A parameter that servers could read in two ways is refused; all else is evidence.
+        let matched = snapshot
+            .inventory
+            .find(request.method, &request.host, &request.path);
+        let matched = &*trail.matched.insert(matched);
+        if let Some(name) = repeated_parameter(matched, &request.query) {
+            return Err(repeated(name));
+        }
+
+        // Who asks? No credential is an answer too; a credential that is not valid is none.
+        let finish = |identity: &_| snapshot.policies.principal(identity);
+        let identified = self
+            .identity
+            .identify(request, &trail.arrival, &snapshot.id, finish)
+            .await;
+        trail.cache_hit = identified.cache_hit;
+        trail.cold = identified.cold;
+        let who = identified.who?;
+        trail.caller = Some(who.caller());
+
+        // In which circumstances?
+        let facts = self.context.gather(request, &trail.arrival);
+
+        // May they?
+        let judgement = snapshot.policies.judge(Question {
+            principal: match &who {
+                Who::Anonymous => snapshot.policies.anonymous(),
+                Who::Verified(known) => known.principal(),
+            },
+            request,
+            matched,
+            facts: &facts,
+        });
+        trail.determining = judgement.determining;
+        trail.faults = judgement.faults;
+        judgement.verdict
+    }
+
+    /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
+    pub fn overruled(&self, denial: &Decision) {
+        if denial.reason_code() == Reason::Internal.code() {
+            self.telemetry.panicked();
+        }
+        self.telemetry.record(denial);
+    }
+}
+
+fn no_policies() -> Refusal {
+    Refusal::new(Reason::NotReady, "no policies are loaded yet")
+}
+
+fn repeated(name: &str) -> Refusal {
+    let detail = format!("the query parameter `{name}` is given more than once");
+    Refusal::new(Reason::RepeatedParameter, detail)
+}
+
+/// Counts a decision that is dropped before it is made: whoever asked has hung up.
+struct Unfinished<'a> {
+    telemetry: &'a Telemetry,
+    finished: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.telemetry.cancelled();
         }
     }
 }

@@ -185,30 +185,33 @@ impl<P: Send + Sync + 'static> Cache<P> {
         finish: impl Fn(&VerifiedIdentity) -> P,
     ) -> Result<Arc<Known<P>>, Denial> {
         // The closure runs under a lock of this one credential: whoever waited finds the outcome here.
-        let outcome = self.good.entry(moment.digest).and_try_compute_with(|entry| {
-            let known = entry.map(moka::Entry::into_value);
-            match known.filter(|known| known.stands(moment.arrival)) {
-                Some(known) if known.snapshot == *moment.snapshot => return Ok(Op::Nop),
-                Some(known) => {
-                    let principal = finish(&known.identity);
-                    let now = moment.arrival.started;
-                    let renewed = known.finished_for(moment.snapshot, principal, now);
-                    return Ok(Op::Put(Arc::new(renewed)));
+        let outcome = self
+            .good
+            .entry(moment.digest)
+            .and_try_compute_with(|entry| {
+                let known = entry.map(moka::Entry::into_value);
+                match known.filter(|known| known.stands(moment.arrival)) {
+                    Some(known) if known.snapshot == *moment.snapshot => return Ok(Op::Nop),
+                    Some(known) => {
+                        let principal = finish(&known.identity);
+                        let now = moment.arrival.started;
+                        let renewed = known.finished_for(moment.snapshot, principal, now);
+                        return Ok(Op::Put(Arc::new(renewed)));
+                    }
+                    None => {}
                 }
-                None => {}
-            }
-            if let Some(denial) = self.refusal(moment) {
-                return Err(denial);
-            }
-            count(&self.judged);
-            match proof() {
-                Ok(proven) => Ok(Op::Put(Arc::new(self.known(moment, proven, &finish)))),
-                Err(denial) => {
-                    self.remember_refused(moment, &denial);
-                    Err(denial)
+                if let Some(denial) = self.refusal(moment) {
+                    return Err(denial);
                 }
-            }
-        })?;
+                count(&self.judged);
+                match proof() {
+                    Ok(proven) => Ok(Op::Put(Arc::new(self.known(moment, proven, &finish)))),
+                    Err(denial) => {
+                        self.remember_refused(moment, &denial);
+                        Err(denial)
+                    }
+                }
+            })?;
         let entry = outcome.into_entry().map(moka::Entry::into_value);
         entry.ok_or(Denial::Internal("a proof was lost between cache and use"))
     }
@@ -279,7 +282,9 @@ impl<P: Send + Sync + 'static> Cache<P> {
 
 impl<P> fmt::Debug for Cache<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 

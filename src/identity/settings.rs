@@ -404,10 +404,7 @@ impl Found {
 
     fn count(&mut self, field: &str, value: u64) {
         if !(1..=10_000_000).contains(&value) {
-            self.say(
-                field,
-                format!("is {value}, but must be from 1 to 10000000"),
-            );
+            self.say(field, format!("is {value}, but must be from 1 to 10000000"));
         }
     }
 }
@@ -429,7 +426,11 @@ mod tests {
             issuers,
             ..Settings::default()
         };
-        let lines: Vec<String> = settings.problems().iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = settings
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         lines.join("\n")
     }
 
@@ -451,7 +452,10 @@ mod tests {
                 "{jwks_url: 'https://idp.example/keys'}",
                 KeyPlace::JwksUrl("https://idp.example/keys".into()),
             ),
-            ("{jwks_file: keys.json}", KeyPlace::JwksFile("keys.json".into())),
+            (
+                "{jwks_file: keys.json}",
+                KeyPlace::JwksFile("keys.json".into()),
+            ),
         ] {
             let read: KeyPlace = serde_saphyr::from_str(text).unwrap();
             assert_eq!(read, place);

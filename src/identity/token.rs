@@ -103,7 +103,10 @@ struct Header {
 
 impl Header {
     fn read(members: &Map<String, Value>) -> Result<Self, Wrong> {
-        if REFUSED_MEMBERS.iter().any(|name| members.contains_key(*name)) {
+        if REFUSED_MEMBERS
+            .iter()
+            .any(|name| members.contains_key(*name))
+        {
             return Err(Wrong(
                 Fault::Header,
                 "the header holds a member that is never accepted",

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_saphyr::Spanned;
 
-use super::document::{Document, Place, parse, place};
+use super::document::{Document, Place, place};
 use super::extension::DocumentExtension;
 use super::operations::OperationReader;
 use super::report::{MAX_SHOWN, Report};
 use super::servers::base_path;
 use super::template::{Template, read_base};
-use crate::model::{Api, Host, Lifecycle, Operation, Problem, shown};
+use crate::model::{Api, Host, Lifecycle, Operation, Problem, shown, yaml};
 
 /// The most hosts one document may name.
 const MAX_HOSTS: usize = 64;
@@ -45,7 +45,7 @@ pub(super) struct Entry {
 /// Reads one document. Problems go to `problems`; what could be read is given all the same, so that mistakes between
 /// documents show in the same run.
 pub(super) fn read(file: &Path, text: &str, problems: &mut Vec<Problem>) -> Option<Compiled> {
-    let document = match parse(text) {
+    let document = match yaml::parse(text) {
         Ok(document) => document,
         Err(problem) => {
             problems.push(problem.in_file(file));

@@ -111,12 +111,12 @@ impl StaticEntities {
     pub(super) fn resource(&self, matched: &Matched, target: &Target) -> Arc<Entity> {
         match &matched.operation.resource {
             ResourceRule::Route => Arc::clone(&target.route),
-            ResourceRule::Object { kind, id } => Arc::new(self.object(matched, target, kind, id)),
+            ResourceRule::Object { kind, .. } => Arc::new(self.object(matched, target, kind)),
         }
     }
 
-    fn object(&self, matched: &Matched, target: &Target, kind: &str, id: &[Arc<str>]) -> Entity {
-        let id = object_id(matched, id);
+    fn object(&self, matched: &Matched, target: &Target, kind: &str) -> Entity {
+        let id = matched.object_id().unwrap_or_default();
         let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
         let known = self.get(&uid);
         let mut ancestors: HashSet<EntityUID> = target.route.ancestors().cloned().collect();
@@ -144,19 +144,6 @@ impl StaticEntities {
 /// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
 fn principal_id(identity: &IdentityAttributes) -> String {
     format!("{}|{}", identity.issuer, identity.subject)
-}
-
-/// The object's id: its path parameters, each encoded so that no value can pose as two.
-fn object_id(matched: &Matched, names: &[Arc<str>]) -> String {
-    if let [name] = names {
-        return matched.parameter(name).unwrap_or_default().to_owned();
-    }
-    let parts: Vec<String> = names
-        .iter()
-        .map(|name| matched.parameter(name).unwrap_or_default())
-        .map(|value| value.replace('%', "%25").replace('/', "%2F"))
-        .collect();
-    parts.join("/")
 }
 
 fn known_tags(known: Option<&Arc<Entity>>) -> Vec<(SmolStr, Value)> {

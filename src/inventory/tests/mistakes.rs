@@ -271,7 +271,7 @@ fn names_that_policies_could_not_tell_apart_are_refused() {
 
 #[test]
 fn too_much_is_refused() {
-    let huge = "#".repeat(document::MAX_BYTES + 1);
+    let huge = "#".repeat(crate::model::yaml::MAX_BYTES + 1);
     assert!(mistake(&huge).starts_with("api.yaml: the document is too large"));
 
     let paths: String = (0..=operations::MAX_OPERATIONS)

@@ -1,0 +1,313 @@
+//! The composition root: builds every part from its own settings and runs them.
+//!
+//! Deciding runs on `listen.workers` threads, each a runtime of its own with its own socket. Everything else (the admin
+//! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Readiness, Views};
+use crate::config::Config;
+use crate::context::Context;
+use crate::envoy::check::{CheckService, Decide};
+use crate::envoy::health::HealthService;
+use crate::envoy::listener::{Bound, Door, Local};
+use crate::identity::Identity;
+use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
+use crate::pipeline::{Pipeline, Snapshots};
+use crate::policy::Principal;
+use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
+
+/// How long telemetry may take to send what it holds when the program ends.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// A running Cardea. Dropping it stops everything without waiting; [`App::stop`] drains.
+#[derive(Debug)]
+pub struct App {
+    background: Option<Runtime>,
+    workers: Vec<JoinHandle<()>>,
+    closing: CancellationToken,
+    pipeline: Arc<Pipeline>,
+    check_address: Local,
+    admin_address: Option<SocketAddr>,
+    ready: watch::Receiver<bool>,
+}
+
+impl Decide for Pipeline {
+    fn decide(&self, asked: Asked) -> impl Future<Output = Decision> + Send {
+        Pipeline::decide(self, asked)
+    }
+
+    fn overruled(&self, denial: &Decision) {
+        Pipeline::overruled(self, denial);
+    }
+}
+
+impl App {
+    /// Builds and starts everything. Once it returns, checks are answered, if only with 503 until the issuers' keys are
+    /// there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings or the bundle, or the first address that cannot be bound.
+    pub fn start(config: &Config) -> Result<Self, Vec<Problem>> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        logs::init(&config.telemetry.log);
+        let background = background_runtime()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock)));
+        snapshots.load()?;
+        let bound = Bound::bind(&config.listen)?;
+        let pipeline = Arc::new(Pipeline {
+            identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
+            context: Context::new(&config.context)?,
+            telemetry: Telemetry::start(&config.telemetry, background.handle())?,
+            snapshots,
+            clock,
+        });
+        let closing = CancellationToken::new();
+        observe(&pipeline);
+        let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
+        let admin_address = admin.local_addr().ok();
+        background.spawn(admin.serve(closing.clone()));
+        background.spawn(Arc::clone(&pipeline.snapshots).keep_fresh(closing.clone()));
+        if let Some(tls) = bound.tls() {
+            let closing = closing.clone();
+            background.spawn(async move { tls.keep_fresh(closing).await });
+        }
+        let ready = pipeline.identity.readiness();
+        let check_address = bound.local_address().clone();
+        let workers =
+            Worker::all(config, &pipeline, &ready, &closing)?.start(bound.into_doors())?;
+        tracing::info!(
+            address = %check_address,
+            admin = ?admin_address,
+            workers = workers.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "cardea answers checks"
+        );
+        Ok(Self {
+            background: Some(background),
+            workers,
+            closing,
+            pipeline,
+            check_address,
+            admin_address,
+            ready,
+        })
+    }
+
+    /// Where checks are answered.
+    #[must_use]
+    pub fn check_address(&self) -> &Local {
+        &self.check_address
+    }
+
+    /// Where operators look in.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The road of requests, for embedding and for tests.
+    #[must_use]
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// Waits until a bundle and every required issuer's keys are loaded; `false` if that takes longer than `limit`.
+    #[must_use]
+    pub fn wait_until_ready(&self, limit: Duration) -> bool {
+        let mut ready = self.ready.clone();
+        let Some(background) = &self.background else {
+            return false;
+        };
+        background.block_on(async {
+            let ready = ready.wait_for(|ready| *ready);
+            matches!(tokio::time::timeout(limit, ready).await, Ok(Ok(_)))
+        })
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    /// Where the signals cannot be listened for.
+    pub fn run(mut self) -> Result<(), Problem> {
+        if let Some(background) = &self.background {
+            background
+                .block_on(signalled())
+                .map_err(|error| Problem::new(format!("cannot listen for signals: {error}")))?;
+        }
+        tracing::info!("draining: no new connections, calls in flight finish");
+        self.drain();
+        Ok(())
+    }
+
+    /// Stops: no new connections, calls in flight finish within `listen.drain`, telemetry is sent.
+    pub fn stop(mut self) {
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.closing.cancel();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a worker thread panicked; this is a fault in cardea");
+            }
+        }
+        if let Some(background) = self.background.take() {
+            background.block_on(self.pipeline.telemetry.shutdown(FLUSH));
+            background.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        if let Some(background) = self.background.take() {
+            background.shutdown_background();
+        }
+    }
+}
+
+fn background_runtime() -> Result<Runtime, Vec<Problem>> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("cardea-background")
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            vec![Problem::new(format!(
+                "cannot start the background runtime: {error}"
+            ))]
+        })
+}
+
+/// What every worker is made from.
+struct Worker {
+    check: CheckService<Pipeline>,
+    health: HealthService,
+    closing: CancellationToken,
+}
+
+impl Worker {
+    fn all(
+        config: &Config,
+        pipeline: &Arc<Pipeline>,
+        ready: &watch::Receiver<bool>,
+        closing: &CancellationToken,
+    ) -> Result<Self, Vec<Problem>> {
+        let settings = (config.request.clone(), config.answer.resolve()?);
+        let clock = Arc::clone(&pipeline.clock);
+        let limit = config.listen.max_message_bytes;
+        Ok(Self {
+            check: CheckService::new(Arc::clone(pipeline), clock, settings, limit),
+            health: HealthService::new(ready.clone(), closing.clone()),
+            closing: closing.clone(),
+        })
+    }
+
+    fn start(&self, doors: Vec<Door>) -> Result<Vec<JoinHandle<()>>, Vec<Problem>> {
+        let started = doors.into_iter().enumerate().map(|(number, door)| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (check, health) = (self.check.clone(), self.health.clone());
+            let closing = self.closing.clone();
+            std::thread::Builder::new()
+                .name(format!("cardea-worker-{number}"))
+                .spawn(move || {
+                    if let Err(problem) = runtime.block_on(door.serve(check, health, closing)) {
+                        tracing::error!(%problem, "a worker ended");
+                    }
+                })
+        });
+        started.collect::<std::io::Result<_>>().map_err(|error| {
+            self.closing.cancel();
+            vec![Problem::new(format!(
+                "cannot start a worker thread: {error}"
+            ))]
+        })
+    }
+}
+
+/// What the admin endpoint shows.
+fn views(pipeline: &Arc<Pipeline>) -> Views {
+    let (asked, shown) = (Arc::clone(pipeline), Arc::clone(pipeline));
+    Views {
+        readiness: Arc::new(move || readiness(&asked)),
+        metrics: Arc::new(move || shown.telemetry.render()),
+    }
+}
+
+fn readiness(pipeline: &Pipeline) -> Readiness {
+    let mut missing = Vec::new();
+    if pipeline.snapshots.current().is_none() {
+        missing.push("no bundle is loaded".to_owned());
+    }
+    let key_sets = pipeline.identity.key_sets();
+    for set in key_sets.iter().filter(|set| set.required && !set.usable) {
+        let why = set.last_error.as_deref().unwrap_or("not fetched yet");
+        missing.push(format!("no keys of the issuer `{}`: {why}", set.issuer));
+    }
+    if missing.is_empty() {
+        Readiness::Ready
+    } else {
+        Readiness::NotReady(missing)
+    }
+}
+
+/// Tells telemetry what to look at when metrics are read.
+fn observe(pipeline: &Arc<Pipeline>) {
+    let seen: std::sync::Weak<Pipeline> = Arc::downgrade(pipeline);
+    pipeline.telemetry.observe(move || {
+        let Some(pipeline) = seen.upgrade() else {
+            return Observation::default();
+        };
+        observation(&pipeline)
+    });
+}
+
+fn observation(pipeline: &Pipeline) -> Observation {
+    let identity: &Identity<Principal> = &pipeline.identity;
+    let snapshots = &pipeline.snapshots;
+    let keys = identity.key_sets().into_iter().map(|set| IssuerKeys {
+        issuer: set.issuer.into(),
+        age: set.age,
+        failures: set.fetch_errors,
+    });
+    Observation {
+        ready: snapshots.current().is_some() && identity.ready(),
+        keys: keys.collect(),
+        bundle: snapshots.current().map(|snapshot| BundleInForce {
+            digest: snapshot.id.clone(),
+            age: pipeline
+                .clock
+                .monotonic()
+                .saturating_duration_since(snapshot.since),
+        }),
+        bundle_stale: snapshots.stale(),
+        config_stale: false,
+        reload_failures: snapshots.failures(),
+        cached_tokens: identity.figures().entries,
+        records_dropped: 0,
+    }
+}
+
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The command line: one file a command.
+
+mod check;
+mod config;
+mod serve;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::model::Problem;
+
+/// Everything was well.
+const DONE: u8 = 0;
+/// Settings, bundle or arguments are wrong.
+const MISTAKES: u8 = 2;
+
+/// Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
+#[derive(Debug, Parser)]
+#[command(name = "cardea", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
+
+It answers Envoy's external-authorization gRPC API (envoy.service.auth.v3). Each request's identity, operation and \
+circumstances are judged against Cedar policies; without a policy that permits it, a request is denied.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  cardea check --config cardea.yaml     Validate settings and policies; print every mistake
+  cardea serve --config cardea.yaml     Answer Envoy's checks
+  cardea config schema > schema.json    Let an editor complete and check cardea.yaml
+  cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
+
+Exit codes: 0 done; 2 a mistake in arguments, settings or bundle.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer Envoy's checks until SIGTERM
+    Serve(ConfigArgument),
+    /// Validate settings and bundle, and print every mistake at once
+    Check(ConfigArgument),
+    /// Show the settings' schema, or an example to start from
+    Config(config::ConfigCommand),
+}
+
+/// Which settings to use.
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The settings file (YAML); without it, every setting has its default
+    #[arg(short, long, value_name = "FILE", env = "CARDEA_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder that holds the policies, in place of `bundle.path`
+    #[arg(short, long, value_name = "FOLDER", env = "CARDEA_BUNDLE")]
+    bundle: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    fn load(&self) -> Result<crate::config::Config, Vec<Problem>> {
+        let mut config = match &self.config {
+            Some(path) => crate::config::Config::read(path)?,
+            None => crate::config::Config::default(),
+        };
+        if let Some(bundle) = &self.bundle {
+            config.bundle.path.clone_from(bundle);
+        }
+        Ok(config)
+    }
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(argument) => serve::run(&argument),
+        Command::Check(argument) => check::run(&argument),
+        Command::Config(command) => config::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::from(DONE),
+        Err(problems) => {
+            tell(&problems);
+            ExitCode::from(MISTAKES)
+        }
+    }
+}
+
+/// Prints every problem on standard error.
+fn tell(problems: &[Problem]) {
+    let mut err = std::io::stderr().lock();
+    for problem in problems {
+        // With nowhere left to complain to, the exit code has to do.
+        let _ = writeln!(err, "error: {problem}");
+    }
+}
+
+/// Prints text on standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,91 @@
+//! The settings file: a list of sections, each owned by the part it configures.
+
+use std::path::Path;
+
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Deserialize;
+
+use crate::envoy::{AnswerSettings, ListenSettings, RequestSettings};
+use crate::model::{Problem, yaml};
+use crate::pipeline::BundleSettings;
+use crate::{admin, context, envoy, identity, telemetry};
+
+/// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where Envoy reaches Cardea.
+    pub listen: ListenSettings,
+    /// Where operators reach it: readiness, metrics.
+    pub admin: admin::Settings,
+    /// Where policies come from.
+    pub bundle: BundleSettings,
+    /// How requests are read.
+    pub request: RequestSettings,
+    /// Whose tokens are believed.
+    pub identity: identity::Settings,
+    /// What circumstances are told from.
+    pub context: context::Settings,
+    /// What the upstream and the client hear.
+    pub answer: AnswerSettings,
+    /// Traces, metrics and logs.
+    pub telemetry: telemetry::Settings,
+}
+
+impl Config {
+    /// Reads a settings file. Relative paths in it are relative to the process's working folder.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no settings file, with line and column.
+    #[expect(clippy::disallowed_methods, reason = "read once at start")]
+    pub fn read(path: &Path) -> Result<Self, Vec<Problem>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![
+                Problem::new(format!("cannot read the settings: {error}"))
+                    .in_file(path)
+                    .hint("name the file with `--config`, or see `cardea config example`"),
+            ]
+        })?;
+        Self::parse(&text).map_err(|problem| vec![problem.in_file(path)])
+    }
+
+    /// Reads settings from text.
+    ///
+    /// # Errors
+    /// The first mistake in the text's form, with line and column.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        if text
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
+            return Ok(Self::default());
+        }
+        yaml::parse(text)
+    }
+
+    /// Everything that is wrong with what the settings mean, at once.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        [
+            self.listen.check(),
+            self.admin.check(),
+            self.bundle.problems(),
+            self.request.check(),
+            envoy::check_together(&self.request, &self.listen),
+            self.identity.problems(),
+            self.context.problems(),
+            self.answer.resolve().err().unwrap_or_default(),
+            self.telemetry.check(),
+        ]
+        .concat()
+    }
+
+    /// The JSON Schema of the settings file (draft 2020-12), for editors.
+    #[must_use]
+    pub fn schema() -> Schema {
+        schema_for!(Config)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! What decisions are made from: one immutable whole.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::inventory::Inventory;
+use crate::model::{Clock, Operation, Problem, SnapshotId};
+use crate::policy::{BundleFiles, Policies};
+
+/// A bundle in force. A request reads all of it or none.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The digest of the bundle's files.
+    pub id: SnapshotId,
+    /// Which operation a request is.
+    pub inventory: Inventory,
+    /// What policies say of it.
+    pub policies: Policies,
+    /// Since when it is in force.
+    pub since: Instant,
+}
+
+impl Snapshot {
+    /// Reads and understands the bundle in a folder. Blocks and computes, up to seconds for a large bundle: call it at
+    /// start, in commands and on the background runtime.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle.
+    pub fn load(folder: &Path, clock: &dyn Clock) -> Result<Self, Vec<Problem>> {
+        let files = BundleFiles::read(folder)?;
+        Self::compile(&files, folder, clock)
+    }
+
+    /// Understands a bundle that was read from `folder`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle.
+    pub fn compile(
+        files: &BundleFiles,
+        folder: &Path,
+        clock: &dyn Clock,
+    ) -> Result<Self, Vec<Problem>> {
+        let documents: Vec<_> = files
+            .apis
+            .iter()
+            .map(|document| (document.path.clone(), document.text.clone()))
+            .collect();
+        let inventory = Inventory::compile(&documents)?;
+        let operations: Vec<Arc<Operation>> = inventory
+            .operations()
+            .chain(inventory.generic_operations())
+            .cloned()
+            .collect();
+        Ok(Self {
+            id: files.id(folder),
+            policies: Policies::compile(files, &operations)?,
+            inventory,
+            since: clock.monotonic(),
+        })
+    }
+}
