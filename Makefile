@@ -1,0 +1,42 @@
+# Everything a newcomer, a reviewer or a machine runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+ENVOY_VERSION := 1.40.0
+ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
+export CARDEA_ENVOY := $(ENVOY)
+
+.PHONY: help
+help: ## List these commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided tour (ONCE=1 exits after it)
+	cargo build --release --locked --bin cardea
+	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
+
+.PHONY: test
+test: $(ENVOY) ## Every test, the ones through a real Envoy included
+	cargo test --locked --no-fail-fast
+
+.PHONY: lint
+lint: ## Formatting, lints, documentation, scripts
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+.PHONY: deny
+deny: $(TARGET)/tools/bin/cargo-deny ## Licences, sources and bans of the dependencies, and advisories where they can be reached
+	scripts/deny.sh $<
+
+.PHONY: figures
+figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, also in target/figures.txt
+	scripts/figures.sh $(TARGET)/figures.txt
+
+$(ENVOY):
+	scripts/install-envoy.sh $(ENVOY_VERSION) $@
+
+$(TARGET)/tools/bin/cargo-deny:
+	cargo install --locked --debug --version 0.20.2 --root $(TARGET)/tools cargo-deny
