@@ -28,6 +28,9 @@ pub mod tls;
 
 mod codec;
 
+#[cfg(test)]
+mod testing;
+
 pub use check::{CheckService, Decide};
 pub use listener::{Bound, ListenSettings};
 pub use request::RequestSettings;
