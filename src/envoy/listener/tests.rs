@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::Period;
 
+use super::super::RequestSettings;
 use super::super::testing::{Running, check, client_over, code, on_any_port};
 use super::accept::{Accept, Acceptor, Limits};
 use super::connection::Io;
@@ -190,12 +191,17 @@ async fn g3_connections_beyond_the_limit_wait_for_a_slot() {
 
 #[tokio::test]
 async fn calls_in_flight_finish_when_the_server_closes_and_no_more_are_accepted() {
-    let running = Running::on(&on_any_port());
+    let request = RequestSettings {
+        // The server must answer long before the client gives up.
+        deadline_margin: Period::millis(59_900),
+        ..RequestSettings::default()
+    };
+    let running = Running::with(&on_any_port(), request);
     let port = running.port();
     let mut client = running.client().await;
     client.check(check(&[])).await.unwrap();
     let mut hanging = tonic::Request::new(check(&[("x-do", "hang")]));
-    hanging.set_timeout(std::time::Duration::from_millis(300));
+    hanging.set_timeout(std::time::Duration::from_secs(60));
     let decider = Arc::clone(&running.decider);
     let closing = running.closing.clone();
     let call = tokio::spawn(async move { client.check(hanging).await });
