@@ -41,7 +41,7 @@ fn every_mistake_of_meaning_is_told_at_once() {
     )
     .unwrap();
     let problems = config.problems();
-    for part in ["bundle.poll", "time_zone", "workers"] {
+    for part in ["bundle.poll", "time zone", "workers"] {
         assert!(
             problems.iter().any(|p| p.message.contains(part)),
             "{part}: {problems:?}"
