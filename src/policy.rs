@@ -82,7 +82,7 @@ impl Policies {
         });
         Ok(Self {
             slices: slices.collect(),
-            anonymous: statics.anonymous(),
+            anonymous: entities::anonymous(),
             statics,
             sources,
             schema,

@@ -55,7 +55,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             problems.push(
