@@ -89,6 +89,12 @@ impl Policies {
         })
     }
 
+    /// What is wrong with the form of the policies, whatever they mean.
+    #[must_use]
+    pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
+        Sources::parse(&files.policies).err().unwrap_or_default()
+    }
+
     /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.
     #[must_use]
     pub fn principal(&self, identity: &VerifiedIdentity) -> Principal {

@@ -46,7 +46,10 @@ impl Snapshot {
             .iter()
             .map(|document| (document.path.clone(), document.text.clone()))
             .collect();
-        let inventory = Inventory::compile(&documents)?;
+        let inventory = Inventory::compile(&documents).map_err(|problems| {
+            // Without operations policies cannot be validated, but their form can be checked all the same.
+            [problems, Policies::malformed(files)].concat()
+        })?;
         let operations: Vec<Arc<Operation>> = inventory
             .operations()
             .chain(inventory.generic_operations())

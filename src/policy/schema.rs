@@ -260,6 +260,8 @@ fn probe_request() -> Option<AccessRequest> {
         peer: Peer::default(),
         sni: None,
         context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     })
 }
 
