@@ -31,7 +31,7 @@ pub use entities::Principal;
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
 use slice::Slice;
 use source::Sources;
@@ -99,6 +99,12 @@ impl Policies {
     #[must_use]
     pub fn principal(&self, identity: &VerifiedIdentity) -> Principal {
         self.statics.principal(identity)
+    }
+
+    /// A caller as Cedar would see it, for rehearsals.
+    #[must_use]
+    pub fn supposed(&self, attributes: &IdentityAttributes) -> Principal {
+        self.statics.principal(attributes)
     }
 
     /// The caller without a credential as Cedar sees it.

@@ -283,7 +283,7 @@ fn push_request(list: &mut Vec<KeyValue>, request: &AccessRequest) {
 }
 
 fn push_caller(list: &mut Vec<KeyValue>, caller: &Caller) {
-    let Caller::Verified(identity) = caller else {
+    let Some(identity) = caller.attributes() else {
         list.push(KeyValue::new("cardea.principal.kind", words::ANONYMOUS));
         return;
     };
