@@ -12,7 +12,9 @@
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
-//! | `cache`, `ground`, `denial` | what is remembered, what that stands on, what may be remembered of refusals |
+//! | `cache`, `digest` | what is remembered, and under which name |
+//! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
 //! policies say: a request with several credentials, and a credential that is not valid. No credential is no refusal: it
@@ -23,6 +25,7 @@ mod cache;
 mod claims;
 mod crypto;
 mod denial;
+mod digest;
 mod fetch;
 mod ground;
 mod jwk;
@@ -45,7 +48,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use self::bearer::BearerJwt;
-use self::cache::{Cache, Digest, Memory, Moment};
+use self::cache::{Cache, Memory, Moment};
+use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::ready::Readiness;
 use self::scheme::Listed;
@@ -61,14 +65,13 @@ pub use settings::{
 };
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(
-    settings: &Settings,
-    sources: &[Arc<KeySource>],
-) -> Result<Vec<Listed>, &'static str> {
-    let issuers = settings.issuers.iter().cloned().zip(sources.iter().cloned());
-    Ok(vec![
-        Listed::new(Box::new(BearerJwt::new(issuers)))?,
-    ])
+fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+    let issuers = settings
+        .issuers
+        .iter()
+        .cloned()
+        .zip(sources.iter().cloned());
+    Ok(vec![Listed::new(Box::new(BearerJwt::new(issuers)))?])
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
@@ -143,8 +146,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes =
-            schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
+        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
         let tasks = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
@@ -219,7 +221,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
             }
         };
         Identified {
-            who: outcome.map(Who::Verified).map_err(|denial| denial.refusal()),
+            who: outcome
+                .map(Who::Verified)
+                .map_err(|denial| denial.refusal()),
             cache_hit: Some(false),
             cold,
         }
@@ -237,7 +241,10 @@ impl<P> Identity<P> {
     #[must_use]
     pub fn ready(&self) -> bool {
         let needed = |source: &&Arc<KeySource>| source.required();
-        self.sources.iter().filter(needed).all(|source| source.usable())
+        self.sources
+            .iter()
+            .filter(needed)
+            .all(|source| source.usable())
     }
 
     /// Readiness and its changes, as fetches end.

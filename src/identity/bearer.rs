@@ -140,8 +140,10 @@ pub(super) fn key_sources(
     surroundings: impl Fn(usize) -> Surroundings,
 ) -> Result<Vec<Arc<KeySource>>, Vec<Problem>> {
     let client = fetch::client().map_err(|error| {
-        vec![Problem::new(format!("keys cannot be fetched: {error}"))
-            .hint("install the system's trusted root certificates")]
+        vec![
+            Problem::new(format!("keys cannot be fetched: {error}"))
+                .hint("install the system's trusted root certificates"),
+        ]
     })?;
     let mut sources = Vec::new();
     let mut problems = Vec::new();
@@ -155,5 +157,9 @@ pub(super) fn key_sources(
             ))),
         }
     }
-    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(problems)
+    }
 }

@@ -4,7 +4,6 @@
 //! ones, so a flood of forgeries cannot push a good one out.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
 use super::denial::Denial;
+use super::digest::{Digest, Ready};
 use super::ground::Ground;
 use super::scheme::Proven;
 use super::settings::CacheSettings;
@@ -154,15 +154,12 @@ impl<P: Send + Sync + 'static> Cache<P> {
                 Memory::Outdated(known)
             };
         }
-        match self.refusal(moment) {
-            Some(denial) => {
-                count(&self.refused_hits);
-                Memory::Refused(denial.refusal())
-            }
-            None => {
-                count(&self.misses);
-                Memory::Nothing
-            }
+        if let Some(denial) = self.refusal(moment) {
+            count(&self.refused_hits);
+            Memory::Refused(denial.refusal())
+        } else {
+            count(&self.misses);
+            Memory::Nothing
         }
     }
 
@@ -185,30 +182,33 @@ impl<P: Send + Sync + 'static> Cache<P> {
         finish: impl Fn(&VerifiedIdentity) -> P,
     ) -> Result<Arc<Known<P>>, Denial> {
         // The closure runs under a lock of this one credential: whoever waited finds the outcome here.
-        let outcome = self.good.entry(moment.digest).and_try_compute_with(|entry| {
-            let known = entry.map(moka::Entry::into_value);
-            match known.filter(|known| known.stands(moment.arrival)) {
-                Some(known) if known.snapshot == *moment.snapshot => return Ok(Op::Nop),
-                Some(known) => {
-                    let principal = finish(&known.identity);
-                    let now = moment.arrival.started;
-                    let renewed = known.finished_for(moment.snapshot, principal, now);
-                    return Ok(Op::Put(Arc::new(renewed)));
+        let outcome = self
+            .good
+            .entry(moment.digest)
+            .and_try_compute_with(|entry| {
+                let known = entry.map(moka::Entry::into_value);
+                match known.filter(|known| known.stands(moment.arrival)) {
+                    Some(known) if known.snapshot == *moment.snapshot => return Ok(Op::Nop),
+                    Some(known) => {
+                        let principal = finish(&known.identity);
+                        let now = moment.arrival.started;
+                        let renewed = known.finished_for(moment.snapshot, principal, now);
+                        return Ok(Op::Put(Arc::new(renewed)));
+                    }
+                    None => {}
                 }
-                None => {}
-            }
-            if let Some(denial) = self.refusal(moment) {
-                return Err(denial);
-            }
-            count(&self.judged);
-            match proof() {
-                Ok(proven) => Ok(Op::Put(Arc::new(self.known(moment, proven, &finish)))),
-                Err(denial) => {
-                    self.remember_refused(moment, &denial);
-                    Err(denial)
+                if let Some(denial) = self.refusal(moment) {
+                    return Err(denial);
                 }
-            }
-        })?;
+                count(&self.judged);
+                match proof() {
+                    Ok(proven) => Ok(Op::Put(Arc::new(self.known(moment, proven, &finish)))),
+                    Err(denial) => {
+                        self.remember_refused(moment, &denial);
+                        Err(denial)
+                    }
+                }
+            })?;
         let entry = outcome.into_entry().map(moka::Entry::into_value);
         entry.ok_or(Denial::Internal("a proof was lost between cache and use"))
     }
@@ -279,7 +279,9 @@ impl<P: Send + Sync + 'static> Cache<P> {
 
 impl<P> fmt::Debug for Cache<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 
@@ -329,47 +331,5 @@ impl<P> Expiry<Digest, Arc<Known<P>>> for Life {
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(known.life)
-    }
-}
-
-/// The keyed hash of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Digest(pub(super) blake3::Hash);
-
-impl Hash for Digest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // Eight bytes of a keyed hash spread well, and nobody can aim at them.
-        let [a, b, c, d, e, f, g, h, ..] = *self.0.as_bytes();
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
-
-/// Takes hashes that are hashes already as they are.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ready;
-
-impl BuildHasher for Ready {
-    type Hasher = Taken;
-
-    fn build_hasher(&self) -> Taken {
-        Taken(0)
-    }
-}
-
-struct Taken(u64);
-
-impl Hasher for Taken {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = self.0.rotate_left(5) ^ value;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
     }
 }

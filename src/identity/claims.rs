@@ -28,7 +28,7 @@ type Claims = Map<String, Value>;
 #[derive(Debug)]
 pub(super) struct Rules {
     issuer: Arc<str>,
-    kinds: Vec<String>,
+    media_types: Vec<String>,
     skew: SignedDuration,
     max_lifetime: SignedDuration,
     settings: IssuerSettings,
@@ -51,7 +51,11 @@ impl Rules {
         };
         Self {
             issuer: settings.issuer.as_str().into(),
-            kinds: settings.token_types.iter().map(|kind| kind.to_ascii_lowercase()).collect(),
+            media_types: settings
+                .token_types
+                .iter()
+                .map(|kind| kind.to_ascii_lowercase())
+                .collect(),
             skew: signed(settings.clock_skew),
             max_lifetime: signed(settings.max_token_lifetime),
             settings,
@@ -63,7 +67,11 @@ impl Rules {
     /// # Errors
     /// The fault, and a sentence for operators.
     pub(super) fn check(&self, token: &Token<'_>, now: Timestamp) -> Result<Times, Wrong> {
-        if !token.kind.as_ref().is_some_and(|kind| self.kinds.contains(kind)) {
+        if !token
+            .media_type
+            .as_ref()
+            .is_some_and(|name| self.media_types.contains(name))
+        {
             return Err(Wrong(
                 Fault::Type,
                 "the type is absent or none of the issuer's token types",
@@ -88,7 +96,11 @@ impl Rules {
         let wrong = Wrong(Fault::Audience, "the audience does not name this API");
         let named = claims.get("aud").and_then(strings).ok_or(wrong)?;
         let ours = |name: &&str| self.settings.audiences.iter().any(|own| own == name);
-        if named.iter().any(ours) { Ok(()) } else { Err(wrong) }
+        if named.iter().any(ours) {
+            Ok(())
+        } else {
+            Err(wrong)
+        }
     }
 
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<Times, Wrong> {
@@ -101,7 +113,11 @@ impl Rules {
             return Err(Wrong(Fault::Expired, "the token has expired"));
         }
         let horizon = now.saturating_add(self.skew).unwrap_or(now);
-        if [issued_at, not_before, auth_time].iter().flatten().any(|at| *at > horizon) {
+        if [issued_at, not_before, auth_time]
+            .iter()
+            .flatten()
+            .any(|at| *at > horizon)
+        {
             return Err(Wrong(
                 Fault::NotYetValid,
                 "nbf, iat or auth_time lies in the future",
@@ -173,9 +189,16 @@ impl Rules {
 
     /// The highest level that `acr` and `amr` reach by the settings.
     fn assurance(&self, acr: Option<&str>, amr: &[String]) -> u8 {
-        let by_acr = acr.and_then(|acr| self.settings.acr_levels.get(acr));
-        let by_amr = amr.iter().filter_map(|amr| self.settings.amr_levels.get(amr));
-        by_acr.into_iter().chain(by_amr).copied().max().unwrap_or(0)
+        let context = acr.and_then(|acr| self.settings.acr_levels.get(acr));
+        let methods = amr
+            .iter()
+            .filter_map(|amr| self.settings.amr_levels.get(amr));
+        context
+            .into_iter()
+            .chain(methods)
+            .copied()
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -201,7 +224,10 @@ fn text<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, Wrong> {
     }
 }
 
-const WRONG_TYPE: Wrong = Wrong(Fault::Claims, "a registered or mapped claim has the wrong type");
+const WRONG_TYPE: Wrong = Wrong(
+    Fault::Claims,
+    "a registered or mapped claim has the wrong type",
+);
 const OUT_OF_BOUNDS: Wrong = Wrong(
     Fault::Claims,
     "a claim is empty, too long, holds control characters or too many values",
@@ -238,14 +264,20 @@ fn bounded(found: Vec<&str>) -> Result<Vec<String>, Wrong> {
     if found.len() > MAX_NAMES {
         return Err(OUT_OF_BOUNDS);
     }
-    found.into_iter().map(|name| named(name).map(str::to_owned)).collect()
+    found
+        .into_iter()
+        .map(|name| named(name).map(str::to_owned))
+        .collect()
 }
 
 /// The claim a path leads to: the claim of that whole name, else down through objects by dots.
 fn at<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
     claims.get(path).or_else(|| {
         let (first, rest) = path.split_once('.')?;
-        claims.get(first).and_then(Value::as_object).and_then(|inner| at(inner, rest))
+        claims
+            .get(first)
+            .and_then(Value::as_object)
+            .and_then(|inner| at(inner, rest))
     })
 }
 

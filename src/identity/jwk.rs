@@ -42,8 +42,13 @@ impl PublicKey {
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
         let verify = jsonwebtoken::crypto::verify;
         self.serves(algorithm)
-            && verify(signature, signed.as_bytes(), &self.decoding, by_name(algorithm))
-                .unwrap_or(false)
+            && verify(
+                signature,
+                signed.as_bytes(),
+                &self.decoding,
+                by_name(algorithm),
+            )
+            .unwrap_or(false)
     }
 
     /// What proofs by this key stand on.
@@ -209,7 +214,10 @@ impl Candidate {
             return Err("is for no algorithm of this issuer");
         }
         let kid = text(members, "kid")?.map(str::to_owned);
-        if kid.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
+        if kid
+            .as_ref()
+            .is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID)
+        {
             return Err("has a kid that is empty or too long");
         }
         Ok(Self {

@@ -194,7 +194,9 @@ impl KeySource {
             required: self.settings.required,
             usable: self.usable(),
             keys: table.as_ref().map_or(0, |table| table.len()),
-            left_out: table.as_ref().map_or_else(Vec::new, |table| table.left_out.clone()),
+            left_out: table
+                .as_ref()
+                .map_or_else(Vec::new, |table| table.left_out.clone()),
             age: flight.last_good.map(|at| now.saturating_duration_since(at)),
             last_error: flight.last_error.clone(),
             fetches: self.fetches.load(Ordering::Relaxed),
@@ -304,7 +306,11 @@ impl KeySource {
     /// many instances do not ask at once.
     fn pause(&self) -> Duration {
         let usual = self.settings.refresh_interval.0;
-        let usual = if self.fetcher.local() { usual.min(FILE_INTERVAL) } else { usual };
+        let usual = if self.fetcher.local() {
+            usual.min(FILE_INTERVAL)
+        } else {
+            usual
+        };
         let mut random = [128];
         // Without random bytes the pause is simply the middle one.
         let _kept = aws_lc_rs::rand::fill(&mut random);
@@ -355,7 +361,9 @@ impl Drop for Round {
         let source = &self.0;
         let mut flight = source.lock();
         flight.running = false;
-        source.rounds.send_modify(|count| *count = count.wrapping_add(1));
+        source
+            .rounds
+            .send_modify(|count| *count = count.wrapping_add(1));
         drop(flight);
         let usable = source.usable() || !source.required();
         source.surroundings.ready.set(usable);

@@ -77,7 +77,11 @@ impl Listed {
     }
 
     /// See [`Scheme::prepare`].
-    pub(super) fn prepare<'a>(&'a self, credential: &'a str, arrival: &'a Arrival) -> Preparing<'a> {
+    pub(super) fn prepare<'a>(
+        &'a self,
+        credential: &'a str,
+        arrival: &'a Arrival,
+    ) -> Preparing<'a> {
         self.scheme.prepare(credential, arrival)
     }
 }

@@ -174,7 +174,7 @@ impl Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPlace {
-    /// The issuer's discovery document says (OpenID Connect Discovery 1.0, section 4): `issuer` followed by
+    /// The issuer's discovery document says (OIDC Discovery 1.0, section 4): `issuer` followed by
     /// `/.well-known/openid-configuration`.
     Discovery,
     /// A JWK set behind this URL: `https`, or `http` on a loopback address.
@@ -404,10 +404,7 @@ impl Found {
 
     fn count(&mut self, field: &str, value: u64) {
         if !(1..=10_000_000).contains(&value) {
-            self.say(
-                field,
-                format!("is {value}, but must be from 1 to 10000000"),
-            );
+            self.say(field, format!("is {value}, but must be from 1 to 10000000"));
         }
     }
 }
@@ -429,7 +426,11 @@ mod tests {
             issuers,
             ..Settings::default()
         };
-        let lines: Vec<String> = settings.problems().iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = settings
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         lines.join("\n")
     }
 
@@ -451,7 +452,10 @@ mod tests {
                 "{jwks_url: 'https://idp.example/keys'}",
                 KeyPlace::JwksUrl("https://idp.example/keys".into()),
             ),
-            ("{jwks_file: keys.json}", KeyPlace::JwksFile("keys.json".into())),
+            (
+                "{jwks_file: keys.json}",
+                KeyPlace::JwksFile("keys.json".into()),
+            ),
         ] {
             let read: KeyPlace = serde_saphyr::from_str(text).unwrap();
             assert_eq!(read, place);

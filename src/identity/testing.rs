@@ -54,7 +54,10 @@ static RSA: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     (0..2)
         .map(|_| {
             let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap().as_ref().to_vec()
+            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)
+                .unwrap()
+                .as_ref()
+                .to_vec()
         })
         .collect()
 });
@@ -133,7 +136,8 @@ impl TestKey {
                     _ => &RSA_PKCS1_SHA256,
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &random, message, &mut signature).unwrap();
+                pair.sign(padding, &random, message, &mut signature)
+                    .unwrap();
                 signature
             }
             Pair::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
@@ -231,7 +235,9 @@ pub(super) fn snapshot() -> SnapshotId {
 
 /// A request with these values of `authorization` and this query.
 pub(super) fn request(authorization: &[&[u8]], query: &str) -> AccessRequest {
-    let fields = authorization.iter().map(|value| ("authorization".to_owned(), value.to_vec()));
+    let fields = authorization
+        .iter()
+        .map(|value| ("authorization".to_owned(), value.to_vec()));
     AccessRequest {
         id: "1".into(),
         method: Method::Get,

@@ -29,7 +29,7 @@ pub(super) struct Token<'t> {
     /// `kid`.
     pub(super) kid: Option<String>,
     /// `typ`, in lower case.
-    pub(super) kind: Option<String>,
+    pub(super) media_type: Option<String>,
     /// The payload.
     pub(super) claims: Map<String, Value>,
     /// What the signature covers.
@@ -63,7 +63,7 @@ impl<'t> Token<'t> {
         Ok(Self {
             algorithm: header.algorithm,
             kid: header.kid,
-            kind: header.kind,
+            media_type: header.media_type,
             claims,
             signed,
             signature,
@@ -98,12 +98,15 @@ fn object(part: &str) -> Result<Map<String, Value>, Wrong> {
 struct Header {
     algorithm: Algorithm,
     kid: Option<String>,
-    kind: Option<String>,
+    media_type: Option<String>,
 }
 
 impl Header {
     fn read(members: &Map<String, Value>) -> Result<Self, Wrong> {
-        if REFUSED_MEMBERS.iter().any(|name| members.contains_key(*name)) {
+        if REFUSED_MEMBERS
+            .iter()
+            .any(|name| members.contains_key(*name))
+        {
             return Err(Wrong(
                 Fault::Header,
                 "the header holds a member that is never accepted",
@@ -127,15 +130,15 @@ impl Header {
                 ));
             }
         };
-        let kind = match members.get("typ") {
+        let media_type = match members.get("typ") {
             None => None,
-            Some(Value::String(kind)) => Some(kind.to_ascii_lowercase()),
+            Some(Value::String(name)) => Some(name.to_ascii_lowercase()),
             Some(_) => return Err(Wrong(Fault::Type, "the type is no text")),
         };
         Ok(Self {
             algorithm,
             kid,
-            kind,
+            media_type,
         })
     }
 }
