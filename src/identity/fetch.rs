@@ -79,8 +79,8 @@ pub(super) fn key_url(text: &str) -> Result<Url, FetchError> {
 fn loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv4(address)) => IpAddr::from(address).to_canonical().is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
         None => false,
     }
 }
@@ -245,6 +245,7 @@ mod tests {
             "http://127.0.0.1:9901/quitquitquit",
             "https://localhost/keys",
             "https://[::1]/keys",
+            "https://[::ffff:127.0.0.1]/keys",
             "http://169.254.169.254/latest",
             "file:///etc/passwd",
             "/keys",

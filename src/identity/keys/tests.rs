@@ -29,7 +29,7 @@ impl Bench {
         let surroundings = Surroundings {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             background,
-            key_wait: Duration::from_secs(5),
+            key_wait: Duration::from_secs(3600),
             ready: Readiness::new([false]).slot(0),
         };
         let source = KeySource::new(settings, fetcher, surroundings);
@@ -197,6 +197,25 @@ async fn nobody_waits_beyond_the_deadline() {
     let (waited, key) = bench.source.key(Some("k"), &arrival).await;
     assert_eq!(key.unwrap_err().refusal().reason, Reason::KeysUnavailable);
     assert!(waited.is_some());
+    assert!(bench.source.lock().running, "the fetch goes on without it");
+}
+
+#[tokio::test]
+async fn a_fetch_for_an_unknown_key_that_fails_is_retried_before_the_timer() {
+    let (old, new) = (TestKey::es256("old"), TestKey::es256("new"));
+    let idp = Idp::start(Reply::Status(200, jwks(&[&old]))).await;
+    let bench = Bench::new(idp.settings());
+    let mut rounds = bench.source.rounds.subscribe();
+    let task = tokio::spawn(keep_fresh(Arc::clone(&bench.source)));
+    rounds.wait_for(|rounds| *rounds == 1).await.unwrap();
+    idp.reply("/keys", Reply::Closed);
+    assert_eq!(bench.key("new").await, unavailable());
+    idp.publish(&[&new]);
+    let retried = rounds.wait_for(|rounds| *rounds == 3);
+    let limit = Duration::from_secs(60);
+    assert!(tokio::time::timeout(limit, retried).await.is_ok());
+    assert_eq!(bench.key("new").await, Ok(()));
+    task.abort();
 }
 
 #[tokio::test]
