@@ -146,7 +146,7 @@ impl Clauses<'_> {
         let expr = parts.fold(Expr::var(root), |expr, attribute| {
             Expr::get_attr(expr, attribute.into())
         });
-        let value = self.evaluator.interpret(&expr, &Default::default()).ok();
+        let value = self.evaluator.interpret(&expr, &SlotEnv::default()).ok();
         Some(Fact {
             path: path.to_owned(),
             value: value.map(|value| value.to_string()),
