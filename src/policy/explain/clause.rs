@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{Entity, Expr, ExprKind, Literal, Policy, UnaryOp, ValueKind, Var};
+use cedar_policy_core::ast::{
+    Entity, Expr, ExprKind, Literal, Policy, SlotEnv, UnaryOp, ValueKind, Var,
+};
 use cedar_policy_core::evaluator::Evaluator;
 use serde::Serialize;
 
