@@ -63,9 +63,9 @@ impl Default for CacheSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IssuerSettings {
-    /// The exact text of the claim `iss`.
+    /// The exact text of the claim `iss`. Must be set.
     pub issuer: String,
-    /// The audiences this API answers to: a token must name one of them in `aud`, to the letter.
+    /// The audiences this API answers to: a token must name one of them in `aud`, to the letter. Must be set.
     pub audiences: Vec<String>,
     /// The signature algorithms accepted. Only asymmetric ones exist here.
     pub algorithms: Vec<Algorithm>,

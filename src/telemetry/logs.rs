@@ -38,7 +38,7 @@ pub struct Settings {
     pub level: Level,
     /// How a line looks.
     pub format: Format,
-    /// Which decisions get a line. The decision record is separate and complete; these lines are for operators.
+    /// Which decisions get a line.
     pub decisions: Decisions,
 }
 
