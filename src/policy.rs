@@ -31,7 +31,7 @@ pub use entities::Principal;
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
 use slice::Slice;
 use source::Sources;
@@ -82,17 +82,29 @@ impl Policies {
         });
         Ok(Self {
             slices: slices.collect(),
-            anonymous: statics.anonymous(),
+            anonymous: entities::anonymous(),
             statics,
             sources,
             schema,
         })
     }
 
+    /// What is wrong with the form of the policies, whatever they mean.
+    #[must_use]
+    pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
+        Sources::parse(&files.policies).err().unwrap_or_default()
+    }
+
     /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.
     #[must_use]
     pub fn principal(&self, identity: &VerifiedIdentity) -> Principal {
         self.statics.principal(identity)
+    }
+
+    /// A caller as Cedar would see it, for rehearsals.
+    #[must_use]
+    pub fn supposed(&self, attributes: &IdentityAttributes) -> Principal {
+        self.statics.principal(attributes)
     }
 
     /// The caller without a credential as Cedar sees it.

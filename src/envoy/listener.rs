@@ -52,7 +52,7 @@ impl Bound {
     /// # Errors
     /// All mistakes in the settings, else why a certificate cannot be used or the address cannot be bound.
     pub fn bind(settings: &ListenSettings) -> Result<Self, Vec<Problem>> {
-        let problems = settings.check();
+        let problems = settings.problems();
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -184,7 +184,7 @@ mod tests {
             "1 == 2 && context.tls.mutual",
             "(1 + 1) * 2 == 4 && [context.tls.mutual] == [true]",
             r#"ip("::1").isLoopback() == context.tls.mutual"#,
-            r#"context.tls has mutual"#,
+            "context.tls has mutual",
             r#"{"a": context.tls.mutual}.a"#,
         ] {
             assert!(reads(condition).wants_field("tls", "mutual"), "{condition}");

@@ -279,7 +279,7 @@ fn all_mistakes_in_the_settings_are_told_at_once() {
         ..ListenSettings::default()
     };
     assert_eq!(Bound::bind(&settings).unwrap_err().len(), 6);
-    assert_eq!(ListenSettings::default().check(), []);
+    assert_eq!(ListenSettings::default().problems(), []);
 }
 
 #[test]

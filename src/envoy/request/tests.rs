@@ -690,8 +690,8 @@ fn settings_that_would_refuse_everything_are_problems() {
         max_duration: crate::model::Period::seconds(0),
         ..RequestSettings::default()
     };
-    assert_eq!(settings.check().len(), 4);
-    assert_eq!(RequestSettings::default().check(), []);
+    assert_eq!(settings.problems().len(), 4);
+    assert_eq!(RequestSettings::default().problems(), []);
 }
 
 #[test]

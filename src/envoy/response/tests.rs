@@ -82,6 +82,8 @@ fn request(headers: &[&str]) -> AccessRequest {
         peer: Peer::default(),
         sni: None,
         context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     }
 }
 

@@ -287,6 +287,6 @@ fn settings_that_would_let_everybody_in_are_problems() {
     settings.allowed_client_names = vec!["envoy.example.org".into()];
     settings.require_client_certificate = false;
     settings.reload_interval = Period::seconds(0);
-    assert_eq!(settings.check().len(), 3);
-    assert_eq!(stage.mutual(&["a"]).check(), []);
+    assert_eq!(settings.problems().len(), 3);
+    assert_eq!(stage.mutual(&["a"]).problems(), []);
 }

@@ -130,6 +130,8 @@ impl World {
                 peer: Peer::default(),
                 sni: None,
                 context_extensions: BTreeMap::new(),
+                metadata: BTreeMap::new(),
+                route_metadata: BTreeMap::new(),
             },
             matched: Matched {
                 operation,
