@@ -12,6 +12,7 @@
 mod bundle;
 mod entities;
 mod evidence;
+mod explain;
 mod judge;
 mod obligation;
 mod reads;
@@ -28,6 +29,7 @@ use cedar_policy::Schema;
 
 pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
 pub use entities::Principal;
+pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
