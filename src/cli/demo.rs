@@ -189,20 +189,21 @@ impl House {
             .map_or_else(String::new, |address| {
                 format!("   http://{address}/metrics")
             });
-        let folder = self.workspace.folder().display();
         format!(
             "Cardea at the door. Each line is a real request through a real Envoy; the milliseconds are the\n\
              whole way there and back, as the client sees it.\n\n  \
-             envoy     http://{}   pid {}   {folder}/envoy.log\n  \
+             envoy     http://{}   pid {}\n  \
              cardea    {}{admin}\n  \
              issuer    http://{}   signs as {ISSUER}\n  \
              upstream  http://{}   answers with what reached it\n  \
+             log       {}\n  \
              policies  {}\n            a copy of the bundle: the tour edits a policy in it\n",
             self.envoy.gate(),
             self.envoy.pid(),
             self.app.check_address(),
             self.token_address,
             self.upstream,
+            self.envoy.log().display(),
             self.workspace.policies().display(),
         )
     }

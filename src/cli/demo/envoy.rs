@@ -77,6 +77,11 @@ impl Envoy {
         self.folder.join(ACCESS_LOG)
     }
 
+    /// Where its own log goes.
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
     /// Asks Envoy to end, and ends it where it does not.
     pub(super) async fn quit(mut self) {
         let _ = self
@@ -130,14 +135,19 @@ impl Envoy {
 
     /// A problem with the end of Envoy's own log in it.
     async fn trouble(&self, what: &str) -> Problem {
-        let log = tokio::fs::read_to_string(self.folder.join(LOG))
+        let log = tokio::fs::read_to_string(self.log())
             .await
             .unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines
             .get(lines.len().saturating_sub(3)..)
             .unwrap_or_default();
-        Problem::new(format!("{what}: {}", last.join("\n  ")))
+        let last = if last.is_empty() {
+            "it logged nothing".to_owned()
+        } else {
+            last.join("\n  ")
+        };
+        Problem::new(format!("{what}: {last}"))
     }
 }
 
