@@ -48,7 +48,7 @@ fn ambiguous_paths_are_refused_behind_an_envoy_that_does_not_normalise() {
     ] {
         for target in targets {
             for listener in BARE {
-                let heard = Ask::get(target).as_user("alice").at(listener);
+                let heard = Ask::get(target).user("alice").at(listener);
                 assert_eq!(
                     heard.status, 400,
                     "{row}: {target} at {listener}: {}",
@@ -63,7 +63,7 @@ fn ambiguous_paths_are_refused_behind_an_envoy_that_does_not_normalise() {
 #[test]
 fn p5_p7_what_envoy_refuses_by_itself_never_gets_further() {
     for target in ["/app1/admin#foo", "/caf\u{e9}", "/a\u{0}b"] {
-        let heard = Ask::get(target).as_user("alice").at("defaults");
+        let heard = Ask::get(target).user("alice").at("defaults");
         assert_eq!(heard.status, 400, "{target}");
         assert!(!heard.reached_the_upstream(), "{target}");
     }
@@ -73,13 +73,11 @@ fn p5_p7_what_envoy_refuses_by_itself_never_gets_further() {
 fn p6_a_query_never_changes_which_path_is_judged() {
     for listener in BARE {
         let heard = Ask::get("/v1/debug?x=/v1/status")
-            .as_user("alice")
+            .user("alice")
             .at(listener);
         heard.assert_refused(403, "forbidden");
         // An escaped question mark stays in the path: no such order, and the route is the documented one.
-        let heard = Ask::get("/v1/orders/1001%3fx=1")
-            .as_user("alice")
-            .at(listener);
+        let heard = Ask::get("/v1/orders/1001%3fx=1").user("alice").at(listener);
         assert_eq!(heard.line()["authz"]["operation"], "orders.getOrder");
         assert_eq!(Ask::get("/v1/status?").at(listener).status, 200);
         let heard = Ask::get(format!("/v1/status?{}", "x".repeat(20_000))).at(listener);
@@ -147,7 +145,7 @@ fn h4_bytes_that_are_not_text_are_no_credential() {
 #[test]
 fn nothing_odd_is_answered_with_an_allowance_nor_with_an_error() {
     let many = |ask: Ask| (0..90).fold(ask, |ask, n| ask.header(&format!("x-{n}"), "v"));
-    let order = || Ask::get("/v1/orders/1001").as_user("alice");
+    let order = || Ask::get("/v1/orders/1001").user("alice");
     for listener in BARE {
         for (what, heard) in [
             ("method", order().method("PROPFIND").at(listener)),

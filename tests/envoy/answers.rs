@@ -6,7 +6,7 @@ use crate::house::house;
 const PLACE_ORDER: &str = "/v1/orders";
 
 fn row(host: &str) -> Ask {
-    Ask::post(PLACE_ORDER).host(host).as_user("alice")
+    Ask::post(PLACE_ORDER).host(host).user("alice")
 }
 
 /// A denial for HTTP callers: problem document, no caching, an id that the access log has too.
@@ -71,12 +71,12 @@ fn every_other_refusal_has_its_status_and_its_problem_document() {
         assert!(heard.all("retry-after").is_empty(), "{host}");
     }
     assert_problem(
-        &Ask::get("/v0/orders").as_user("alice").at("blessed"),
+        &Ask::get("/v0/orders").user("alice").at("blessed"),
         410,
         "retired",
     );
     assert_problem(
-        &Ask::get("/v1/debug").as_user("alice").at("blessed"),
+        &Ask::get("/v1/debug").user("alice").at("blessed"),
         403,
         "forbidden",
     );
@@ -113,15 +113,15 @@ fn a_grpc_caller_hears_the_right_grpc_status_and_a_sentence_for_each() {
         ("open.rows", &expired, "16", "the credential is not valid"),
     ] {
         let ask = Ask::post(PLACE_ORDER).host(host).bearer(token);
-        assert_grpc(&ask.as_grpc_at("blessed"), code, sentence);
+        assert_grpc(&ask.grpc_at("blessed"), code, sentence);
     }
-    let missing = Ask::get("/v1/orders/1001").as_grpc_at("blessed");
+    let missing = Ask::get("/v1/orders/1001").grpc_at("blessed");
     assert_grpc(&missing, "16", "a credential is needed");
-    let ambiguous = Ask::post("/v1/orders;x=1").as_grpc_at("blessed");
+    let ambiguous = Ask::post("/v1/orders;x=1").grpc_at("blessed");
     assert_grpc(&ambiguous, "3", "the path can be read in two ways");
     let trouble = Ask::post(PLACE_ORDER)
         .bearer(&token)
-        .as_grpc_at("no_keys_open");
+        .grpc_at("no_keys_open");
     assert_grpc(&trouble, "14", "no decision can be made right now");
 }
 

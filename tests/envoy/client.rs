@@ -82,7 +82,7 @@ impl Ask {
     }
 
     /// With a good token.
-    pub(crate) fn as_user(self, name: &str) -> Self {
+    pub(crate) fn user(self, name: &str) -> Self {
         let token = house().issuer.token(name);
         self.bearer(&token)
     }
@@ -151,7 +151,7 @@ impl Ask {
     }
 
     /// Asks over HTTP/2 with the content type of a gRPC call.
-    pub(crate) fn as_grpc_at(self, listener: &str) -> Heard {
+    pub(crate) fn grpc_at(self, listener: &str) -> Heard {
         let client = reqwest::Client::builder()
             .no_proxy()
             .http2_prior_knowledge()
@@ -194,12 +194,12 @@ impl Ask {
 fn hear(request: reqwest::RequestBuilder, test: String) -> Heard {
     house().run(async {
         let answer = request.send().await.unwrap();
-        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let plain = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         let headers = answer.headers().iter();
         Heard {
             status: answer.status().as_u16(),
             headers: headers
-                .map(|(name, value)| (name.to_string(), text(value)))
+                .map(|(name, value)| (name.to_string(), plain(value)))
                 .collect(),
             body: answer.text().await.unwrap(),
             test,

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::house::PATIENCE;
 use crate::papers::Papers;
 
-const BLESSED: &str = include_str!("../../deploy/envoy/envoy.yaml");
+pub(crate) const BLESSED: &str = include_str!("../../deploy/envoy/envoy.yaml");
 
 /// Runs Envoy until standard input ends, which it does when the test process does, however that ends. Then it ends Envoy
 /// by its process id, and removes the folder.
@@ -137,7 +137,7 @@ fn configuration(clusters: &Clusters, papers: &Papers) -> Value {
         let all = resources["clusters"].as_array().unwrap();
         all.iter().find(|cluster| cluster["name"] == name).unwrap()
     };
-    let cardea = |name: &str, address: Value| cluster(named("cardea"), name, address);
+    let cardea = |name: &str, address: Value| cluster(named("cardea"), name, &address);
     let with_tls = |name: &str, own: Option<&str>| {
         let mut cluster = cardea(name, tcp(clusters.tls));
         cluster["transport_socket"] = upstream_tls(papers, own);
@@ -165,7 +165,7 @@ fn configuration(clusters: &Clusters, papers: &Papers) -> Value {
                 with_tls("tls", Some("envoy")),
                 with_tls("tls_stranger", Some("client")),
                 with_tls("tls_nameless", None),
-                cluster(named("upstream"), "upstream", tcp(clusters.upstream)),
+                cluster(named("upstream"), "upstream", &tcp(clusters.upstream)),
             ],
         },
     })
@@ -287,7 +287,7 @@ fn tcp(port: u16) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
 }
 
-fn cluster(like: &Value, name: &str, address: Value) -> Value {
+fn cluster(like: &Value, name: &str, address: &Value) -> Value {
     let mut cluster = like.clone();
     cluster["name"] = json!(name);
     cluster["load_assignment"] = json!({

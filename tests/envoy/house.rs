@@ -162,7 +162,7 @@ impl House {
     pub(crate) fn line(&self, test: &str) -> Value {
         let path = self.envoy.access_log();
         self.wait_for("the line of the access log", || {
-            let bytes = self.run_read(&path);
+            let bytes = read(&path);
             let lines = bytes
                 .lines()
                 .filter_map(|line| serde_json::from_str(line).ok());
@@ -186,10 +186,9 @@ impl House {
 
     /// A client with a certificate, for which `host` is a listener here.
     pub(crate) fn tls_client(&self, host: &str, listener: &str) -> reqwest::Client {
-        let read = |path: PathBuf| self.run_read(&path);
-        let authority = read(self.papers.authority_file());
+        let authority = read(&self.papers.authority_file());
         let own =
-            read(self.papers.certificate_file("client")) + &read(self.papers.key_file("client"));
+            read(&self.papers.certificate_file("client")) + &read(&self.papers.key_file("client"));
         reqwest::Client::builder()
             .no_proxy()
             .timeout(PATIENCE)
@@ -199,11 +198,11 @@ impl House {
             .build()
             .unwrap()
     }
+}
 
-    #[expect(clippy::disallowed_methods, reason = "a test may block")]
-    fn run_read(&self, path: &Path) -> String {
-        fs::read_to_string(path).unwrap()
-    }
+#[expect(clippy::disallowed_methods, reason = "a test may block")]
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
 }
 
 /// The shipped bundle, and the rows.

@@ -6,7 +6,7 @@ const ORDER: &str = "/v1/orders/1001";
 
 #[test]
 fn the_upstream_hears_who_is_calling() {
-    let heard = Ask::get(ORDER).as_user("alice").at("blessed");
+    let heard = Ask::get(ORDER).user("alice").at("blessed");
     for (name, value) in [
         ("x-cardea-subject", "alice"),
         ("x-cardea-issuer", "https://login.example.com"),
@@ -29,7 +29,7 @@ fn the_upstream_hears_who_is_calling() {
 fn x1_what_a_client_claims_in_the_headers_of_cardea_never_arrives() {
     for listener in ["blessed", "defaults", "defaults_raw"] {
         let heard = Ask::get(ORDER)
-            .as_user("alice")
+            .user("alice")
             .header("X-Cardea-Subject", "root")
             .header("x-cardea-tenant", "globex")
             .header("x-cardea-tenant", "evil")
@@ -61,7 +61,7 @@ fn x1_nobody_is_nobody_whatever_it_claims() {
 fn x2_twins_with_underscores_never_arrive() {
     let twins = ["x_cardea_subject", "X_Cardea-Roles", "x-cardea_anything"];
     for listener in ["defaults", "defaults_raw"] {
-        let ask = Ask::get(ORDER).as_user("alice");
+        let ask = Ask::get(ORDER).user("alice");
         let heard = twins
             .iter()
             .fold(ask, |ask, twin| ask.header(twin, "root"))
@@ -75,7 +75,7 @@ fn x2_twins_with_underscores_never_arrive() {
     }
     for twin in twins {
         let heard = Ask::get(ORDER)
-            .as_user("alice")
+            .user("alice")
             .header(twin, "root")
             .at("blessed");
         assert_eq!(heard.status, 400, "{twin}");
@@ -86,16 +86,14 @@ fn x2_twins_with_underscores_never_arrive() {
 #[test]
 fn x3_a_connection_header_takes_nothing_away_from_the_upstream() {
     for listener in ["blessed", "defaults", "defaults_raw"] {
-        let ask = Ask::get(ORDER)
-            .as_user("alice")
-            .hop_by_hop("x-cardea-subject");
+        let ask = Ask::get(ORDER).user("alice").hop_by_hop("x-cardea-subject");
         assert_eq!(
             ask.at(listener).upstream("x-cardea-subject"),
             ["alice"],
             "{listener}"
         );
         let heard = Ask::get(ORDER)
-            .as_user("alice")
+            .user("alice")
             .hop_by_hop("authorization")
             .at(listener);
         heard.assert_refused(401, "credential_missing");
@@ -104,7 +102,7 @@ fn x3_a_connection_header_takes_nothing_away_from_the_upstream() {
 
 #[test]
 fn a_credential_that_is_to_be_removed_does_not_arrive() {
-    let heard = Ask::get(ORDER).as_user("alice").at("unix_to_cardea");
+    let heard = Ask::get(ORDER).user("alice").at("unix_to_cardea");
     assert_eq!(heard.upstream("x-cardea-subject"), ["alice"]);
     assert!(heard.upstream("authorization").is_empty());
 }

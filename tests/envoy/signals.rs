@@ -10,7 +10,7 @@ use crate::house::house;
 
 #[test]
 fn the_access_log_tells_of_an_allowance() {
-    let heard = Ask::get("/v1/orders/1001").as_user("alice").at("blessed");
+    let heard = Ask::get("/v1/orders/1001").user("alice").at("blessed");
     let line = heard.line();
     assert_eq!(line["status"], 200);
     let authz = &line["authz"];
@@ -27,7 +27,7 @@ fn the_access_log_tells_of_an_allowance() {
 
 #[test]
 fn the_access_log_tells_of_a_denial() {
-    let heard = Ask::get("/v1/users/bob").as_user("alice").at("blessed");
+    let heard = Ask::get("/v1/users/bob").user("alice").at("blessed");
     heard.assert_refused(403, "forbidden");
     let line = heard.line();
     assert_eq!(line["status"], 403);
@@ -55,7 +55,7 @@ fn cardeas_span_is_a_child_of_envoys_own_client_span() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let trace = TraceParent::parse(parent, "").unwrap().trace_id;
     let ask = Ask::get("/v1/users/bob")
-        .as_user("alice")
+        .user("alice")
         .header("traceparent", parent);
     ask.at("traced").assert_refused(403, "forbidden");
     let (own, above) = house().wait_for("the spans of both", || {

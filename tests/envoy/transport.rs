@@ -6,9 +6,9 @@ const ORDER: &str = "/v1/orders/1001";
 
 #[test]
 fn envoy_and_cardea_prove_themselves_to_each_other() {
-    let heard = Ask::get(ORDER).as_user("alice").at("tls_to_cardea");
+    let heard = Ask::get(ORDER).user("alice").at("tls_to_cardea");
     assert_eq!(heard.upstream("x-cardea-subject"), ["alice"]);
-    let heard = Ask::get("/v1/debug").as_user("alice").at("tls_to_cardea");
+    let heard = Ask::get("/v1/debug").user("alice").at("tls_to_cardea");
     heard.assert_refused(403, "forbidden");
 }
 

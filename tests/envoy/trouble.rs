@@ -7,7 +7,7 @@ const ORDER: &str = "/v1/orders/1001";
 
 #[test]
 fn without_keys_the_answer_is_503_even_where_envoy_fails_open() {
-    let heard = Ask::get(ORDER).as_user("alice").at("no_keys_open");
+    let heard = Ask::get(ORDER).user("alice").at("no_keys_open");
     heard.assert_refused(503, "keys_unavailable");
     assert_eq!(heard.all("retry-after"), ["1"]);
     assert_eq!(heard.line()["details"], "ext_authz_denied");
@@ -26,7 +26,7 @@ fn without_keys_what_needs_none_is_decided_all_the_same() {
 #[test]
 fn an_operator_can_ask_for_envoys_error_path() {
     let before = house().counter("http.own_error_closed.ext_authz.error");
-    let heard = Ask::get(ORDER).as_user("alice").at("own_error_closed");
+    let heard = Ask::get(ORDER).user("alice").at("own_error_closed");
     heard.assert_refused(503, "keys_unavailable");
     assert_eq!(heard.all("retry-after"), ["1"]);
     assert_eq!(heard.line()["details"], "ext_authz_error");
@@ -38,7 +38,7 @@ fn an_operator_can_ask_for_envoys_error_path() {
 
 #[test]
 fn on_envoys_error_path_fail_open_is_open_and_says_so() {
-    let heard = Ask::get(ORDER).as_user("alice").at("own_error_open");
+    let heard = Ask::get(ORDER).user("alice").at("own_error_open");
     assert!(heard.upstream("x-cardea-subject").is_empty());
     // What a policy denies stays denied.
     let heard = Ask::get("/v1/debug").at("own_error_open");
