@@ -41,7 +41,7 @@ use crate::model::{Period, Problem};
 use crate::telemetry::logs::{Decisions, Format, Level};
 
 /// How long Cardea may take to be ready.
-const READY: Duration = Duration::from_secs(15);
+const READY: Duration = Duration::from_secs(30);
 
 /// What to show, and with which Envoy.
 #[derive(Debug, clap::Args)]

@@ -30,7 +30,7 @@ use crate::papers::{ENVOY_NAME, Papers};
 use crate::recorder::Recorder;
 
 /// The longest anything may take. It decides how soon a broken test ends, and nothing else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Rules beside the shipped ones: every answer a policy can choose, told apart by host.

@@ -14,8 +14,8 @@ use crate::model::Problem;
 /// The blessed configuration. Only addresses are replaced in it.
 const TEMPLATE: &str = include_str!("../../../deploy/envoy/envoy.yaml");
 
-/// How long Envoy may take to start, and to end.
-const START: Duration = Duration::from_secs(20);
+/// How long Envoy may take to start (a busy machine reads its 100 MB slowly), and to end.
+const START: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(25);
 
