@@ -28,6 +28,8 @@ impl Decide for Recorder {
         }
     }
 
+    fn answered(&self, _: Decision) {}
+
     fn overruled(&self, _: &Decision) {}
 }
 
