@@ -14,6 +14,7 @@ mod entities;
 mod evidence;
 mod explain;
 mod judge;
+mod links;
 mod obligation;
 mod reads;
 mod schema;
@@ -60,7 +61,7 @@ impl Policies {
         files: &BundleFiles,
         operations: &[Arc<Operation>],
     ) -> Result<Self, Vec<Problem>> {
-        let sources = Sources::parse(&files.policies);
+        let sources = Sources::parse(&files.policies, &files.links);
         let schema = schema::assemble(&files.schema, operations);
         let (sources, schema) = both(sources, schema)?;
         let wrong = sources.validate(&schema);
@@ -110,7 +111,9 @@ impl Policies {
     /// What is wrong with the form of the policies, whatever they mean.
     #[must_use]
     pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
-        Sources::parse(&files.policies).err().unwrap_or_default()
+        Sources::parse(&files.policies, &files.links)
+            .err()
+            .unwrap_or_default()
     }
 
     /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.

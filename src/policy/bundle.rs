@@ -1,7 +1,7 @@
 //! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests.
 //!
 //! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
-//! YAML or JSON below `apis/` or named `*.openapi.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! YAML or JSON below `apis/` or named `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
 use std::fs::{self, Metadata};
@@ -36,6 +36,8 @@ pub struct BundleFiles {
     pub entities: Vec<Document>,
     /// OpenAPI documents.
     pub apis: Vec<Document>,
+    /// Links of templates.
+    pub links: Vec<Document>,
     /// Policy tests.
     pub tests: Vec<Document>,
 }
@@ -87,6 +89,7 @@ impl BundleFiles {
             &self.policies,
             &self.entities,
             &self.apis,
+            &self.links,
             &self.tests,
         ];
         for (kind, shelf) in shelves.into_iter().enumerate() {
@@ -124,6 +127,7 @@ impl BundleFiles {
             "cedar" => Some(&mut self.policies),
             "yaml" | "yml" | "json" if is("entities", "entities") => Some(&mut self.entities),
             "yaml" | "yml" | "json" if is("apis", "openapi") => Some(&mut self.apis),
+            "yaml" | "yml" | "json" if is("links", "links") => Some(&mut self.links),
             "yaml" | "yml" | "json" if is("tests", "test") => Some(&mut self.tests),
             _ => None,
         }
