@@ -1,0 +1,163 @@
+//! What is remembered of tokens, and when it must not be.
+
+use serde_json::json;
+
+use crate::issuer::{Key, b64, claims, now};
+use crate::world::{Ask, World, eventually};
+
+#[test]
+fn a_token_is_judged_once_and_then_remembered() {
+    let world = World::new();
+    let token = world.key.token();
+    for _ in 0..5 {
+        world.present(&token).passed();
+    }
+    let figures = world.figures();
+    assert_eq!((figures.judged, figures.hits), (1, 4), "{figures:?}");
+    let metrics = world.metrics();
+    assert!((metrics.sum("cardea_token_cache_lookups_total", &["result=\"hit\""]) - 4.0).abs() < 0.1);
+    assert!((metrics.sum("cardea_token_cache_lookups_total", &["result=\"miss\""]) - 1.0).abs() < 0.1);
+}
+
+#[test]
+fn c1_a_remembered_token_ends_with_its_exp() {
+    let world = World::with(|setup| setup.first_issuer()["clock_skew"] = "0s".into());
+    let ends = now() + 2;
+    let token = world.key.token_with(json!({ "exp": ends }));
+    world.present(&token).passed();
+    eventually("the token ends", || {
+        let before = now();
+        let heard = world.present(&token);
+        if heard.allowed() {
+            assert!(before < ends, "believed after its end");
+        } else {
+            heard.assert_invalid();
+            assert!(now() >= ends, "refused too early");
+        }
+        !heard.allowed()
+    });
+    assert!(world.figures().hits > 0, "it was remembered meanwhile");
+}
+
+#[test]
+fn c2_a_remembered_token_may_do_no_more_than_before() {
+    let world = World::new();
+    let reader = world.key.token_with(json!({ "scope": "orders:read" }));
+    world.present(&reader).passed();
+    let write = world.ask(Ask::new("POST", "/v1/orders").bearer(&reader));
+    write.assert_refused(403, "not_permitted");
+    let others = world.ask(Ask::get("/v1/users/bob").bearer(&reader));
+    others.assert_refused(403, "forbidden");
+    assert_eq!(world.figures().hits, 2);
+}
+
+#[test]
+fn c4_tokens_that_share_all_but_a_byte_are_not_each_other() {
+    let world = World::new();
+    let token = world.key.token();
+    world.present(&token).passed();
+    for at in (0..token.len()).step_by(7) {
+        let mut other = token.clone().into_bytes();
+        other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+        let other = String::from_utf8(other).unwrap();
+        world.present(&other).assert_invalid();
+    }
+    world.present(&token[..token.len() - 1]).assert_invalid();
+    world.present(&format!("{token}A")).assert_invalid();
+    assert_eq!(world.figures().hits, 0);
+}
+
+#[test]
+fn c5_a_key_that_is_withdrawn_takes_its_tokens_along() {
+    let old = Key::es256("old");
+    let world = World::with(|setup| setup.issuer.publish(&[&setup.key, &old]));
+    let tokens: Vec<String> = (0..200).map(|n| old.token_with(json!({ "jti": n.to_string() }))).collect();
+    for token in &tokens {
+        world.present(token).passed();
+        world.present(token).passed();
+    }
+    assert_eq!(world.figures().hits, 200);
+    let kept = world.key.token();
+    world.present(&kept).passed();
+    world.issuer.publish(&[&world.key]);
+    world.refresh();
+    for token in &tokens {
+        world.present(token).assert_invalid();
+    }
+    // Tokens by the key that stays were not forgotten.
+    let before = world.figures().hits;
+    world.present(&kept).passed();
+    assert_eq!(world.figures().hits, before + 1);
+}
+
+#[test]
+fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
+    const FORGED: usize = 20_000;
+    let world = World::with(|setup| {
+        setup.settings["identity"]["cache"] = json!({
+            "capacity": 1000, "refused_capacity": 2000, "ttl": "5m", "refused_ttl": "5m",
+        });
+    });
+    let good: Vec<String> = (0..20).map(|n| world.key.token_with(json!({ "jti": n.to_string() }))).collect();
+    for token in &good {
+        world.present(token).passed();
+    }
+    let header = b64(world.key.header().to_string());
+    let unknown = b64(json!({"alg": "ES256", "kid": "nobody", "typ": "at+jwt"}).to_string());
+    let forge = move |number: usize| {
+        let payload = b64(crate::issuer::changed(claims(), json!({ "sub": number.to_string() })).to_string());
+        let header = if number % 4 == 0 { &unknown } else { &header };
+        format!("{header}.{payload}.{}", b64([7; 64]))
+    };
+    let forge = std::sync::Arc::new(forge);
+    let floods: Vec<_> = (0..4)
+        .map(|flood| {
+            let (client, forge) = (world.client(), std::sync::Arc::clone(&forge));
+            world.spawn(async move {
+                for number in (flood..FORGED).step_by(4) {
+                    let ask = Ask::get("/v1/orders").bearer(&forge(number));
+                    let heard = ask.send(client.clone()).await;
+                    assert_eq!(heard.grpc(), 16, "{heard:?}");
+                }
+            })
+        })
+        .collect();
+    for flood in floods {
+        world.wait(flood).unwrap();
+    }
+    let before = world.figures();
+    for token in &good {
+        world.present(token).passed();
+    }
+    let after = world.figures();
+    assert_eq!(after.hits - before.hits, 20, "every good one is still known");
+    assert_eq!(after.judged, before.judged, "none was judged again");
+    eventually("the memory of refused tokens settles", || {
+        // Sizes are told late; looking something up lets them catch up.
+        world.present("a.b.c").assert_invalid();
+        let figures = world.figures();
+        figures.refused_entries <= 2000 && figures.entries == 20
+    });
+    // The unknown key cost one fetch beside the first, not five thousand.
+    assert!(world.issuer.asked() <= 3, "{} fetches", world.issuer.asked());
+}
+
+#[test]
+fn a_changed_bundle_makes_principals_anew_without_judging_tokens_again() {
+    let world = World::new();
+    let token = world.key.token_with(json!({ "roles": ["newcomer"] }));
+    world.present(&token).assert_refused(403, "not_permitted");
+    // A role that stands below another one from now on.
+    let roles = r#"[
+        {"uid": {"type": "Cardea::Role", "id": "newcomer"}, "parents": [{"type": "Cardea::Role", "id": "order-viewer"}]},
+        {"uid": {"type": "Cardea::Role", "id": "order-editor"}, "parents": [{"type": "Cardea::Role", "id": "order-viewer"}]},
+        {"uid": {"type": "Cardea::Role", "id": "order-viewer"}},
+        {"uid": {"type": "Cardea::Role", "id": "support-tier2"}}
+    ]"#;
+    let before = world.snapshot();
+    world.write("entities/roles.json", roles);
+    eventually("the bundle is swapped", || world.snapshot() != before);
+    world.present(&token).assert_allowed(&["orders-read-by-role"]);
+    let figures = world.figures();
+    assert_eq!((figures.judged, figures.hits), (1, 1), "{figures:?}");
+}

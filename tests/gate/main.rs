@@ -1,0 +1,10 @@
+//! The gate from outside: Cardea asked over gRPC as Envoy asks, by friends and by attackers. Names carry the row of the
+//! catalogue of attacks that a test meets.
+#![cfg(test)]
+
+mod answers;
+mod caching;
+mod credentials;
+mod issuer;
+mod keys;
+mod world;
