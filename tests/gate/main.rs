@@ -7,4 +7,7 @@ mod caching;
 mod credentials;
 mod issuer;
 mod keys;
+mod policies;
+mod reload;
+mod requests;
 mod world;

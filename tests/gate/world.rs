@@ -194,9 +194,9 @@ impl World {
         self.runtime.block_on(work)
     }
 
-    /// A connection of its own.
-    pub(crate) fn channel(&self) -> Channel {
-        self.wait(channel(self.app().check_address()))
+    /// A connection of its own, from within [`World::wait`].
+    pub(crate) async fn channel(&self) -> Channel {
+        channel(self.app().check_address()).await
     }
 
     /// A client that many tasks may use at once.
