@@ -48,7 +48,7 @@ impl Default for Settings {
 impl Settings {
     /// Every mistake in the section.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(1..=10_000).contains(&self.connections) {
             problems.push(Problem::new(
@@ -109,7 +109,7 @@ impl Admin {
     /// # Errors
     /// Every mistake in the settings, or an address that cannot be bound.
     pub async fn bind(settings: &Settings, views: Views) -> Result<Self, Vec<Problem>> {
-        let problems = settings.check();
+        let problems = settings.problems();
         if !problems.is_empty() {
             return Err(problems);
         }

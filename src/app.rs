@@ -139,16 +139,24 @@ impl App {
     /// Runs until SIGTERM or SIGINT, then drains.
     ///
     /// # Errors
-    /// Where the signals cannot be listened for.
+    /// Where the signals cannot be listened for, or a worker ended by itself: a Cardea that answers with less than it
+    /// was told to is not left running.
     pub fn run(mut self) -> Result<(), Problem> {
-        if let Some(background) = &self.background {
-            background
-                .block_on(signalled())
-                .map_err(|error| Problem::new(format!("cannot listen for signals: {error}")))?;
-        }
+        let Some(background) = &self.background else {
+            return Ok(());
+        };
+        let ended = background.block_on(async {
+            tokio::select! {
+                signalled = signalled() => signalled
+                    .map_err(|error| Problem::new(format!("cannot listen for signals: {error}"))),
+                // Nobody else cancels it while this runs: a worker ended by itself.
+                () = self.closing.cancelled() => Err(Problem::new("a worker ended by itself")
+                    .hint("the log says why; whoever supervises the process should start it again")),
+            }
+        });
         tracing::info!("draining: no new connections, calls in flight finish");
         self.drain();
-        Ok(())
+        ended
     }
 
     /// Stops: no new connections, calls in flight finish within `listen.drain`, telemetry is sent.
@@ -224,6 +232,8 @@ impl Worker {
             std::thread::Builder::new()
                 .name(format!("cardea-worker-{number}"))
                 .spawn(move || {
+                    // Dropped however the worker ends, a panic included, so that the others do not go on alone.
+                    let _ending = closing.clone().drop_guard();
                     if let Err(problem) = runtime.block_on(door.serve(check, health, closing)) {
                         tracing::error!(%problem, "a worker ended");
                     }

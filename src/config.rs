@@ -67,15 +67,15 @@ impl Config {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         [
-            self.listen.check(),
-            self.admin.check(),
+            self.listen.problems(),
+            self.admin.problems(),
             self.bundle.problems(),
-            self.request.check(),
+            self.request.problems(),
             envoy::check_together(&self.request, &self.listen),
             self.identity.problems(),
             self.context.problems(),
             self.answer.resolve().err().unwrap_or_default(),
-            self.telemetry.check(),
+            self.telemetry.problems(),
         ]
         .concat()
     }

@@ -14,7 +14,7 @@
 //! | [`response`] | HTTP status codes: the only file that knows them |
 //! | [`proto`] | the generated wire contract |
 //!
-//! Two facts about Envoy shape this room. An empty answer means ALLOW, so [`Answer`](response::Answer) has no empty
+//! Two facts about Envoy shape this room. An empty answer means ALLOW, so [`Answer`] has no empty
 //! state. And a gRPC error is not a denial (Envoy lets the request pass where it is set to fail open), so no call of
 //! the check service ends in one.
 
@@ -27,6 +27,9 @@ pub mod response;
 pub mod tls;
 
 mod codec;
+
+#[cfg(test)]
+mod testing;
 
 pub use check::{CheckService, Decide};
 pub use listener::{Bound, ListenSettings};

@@ -1,5 +1,6 @@
 //! The road of a request, top to bottom. Start reading here.
 
+mod rehearsal;
 mod reload;
 mod snapshot;
 
@@ -7,13 +8,13 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::identity::{Identity, Who};
-use crate::inventory::repeated_parameter;
 use crate::model::{
     AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
 };
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
+pub use rehearsal::Supposed;
 pub use reload::{BundleSettings, Snapshots};
 pub use snapshot::Snapshot;
 
@@ -65,17 +66,8 @@ impl Pipeline {
         let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
         trail.snapshot = Some(snapshot.id.clone());
 
-        // What is asked, in its one reading.
-        let request = &*trail.request.insert(asked?);
-
-        // Which operation is it? A parameter that servers could read in two ways is refused; all else is evidence.
-        let matched = snapshot
-            .inventory
-            .find(request.method, &request.host, &request.path);
-        let matched = &*trail.matched.insert(matched);
-        if let Some(name) = repeated_parameter(matched, &request.query) {
-            return Err(repeated(name));
-        }
+        // What is asked, in its one reading, and which operation that is.
+        let (request, matched) = snapshot.read(asked, &mut trail.request, &mut trail.matched)?;
 
         // Who asks? No credential is an answer too; a credential that is not valid is none.
         let finish = |identity: &_| snapshot.policies.principal(identity);
@@ -117,11 +109,6 @@ impl Pipeline {
 
 fn no_policies() -> Refusal {
     Refusal::new(Reason::NotReady, "no policies are loaded yet")
-}
-
-fn repeated(name: &str) -> Refusal {
-    let detail = format!("the query parameter `{name}` is given more than once");
-    Refusal::new(Reason::RepeatedParameter, detail)
 }
 
 /// Counts a decision that is dropped before it is made: whoever asked has hung up.

@@ -12,6 +12,7 @@
 mod bundle;
 mod entities;
 mod evidence;
+mod explain;
 mod judge;
 mod obligation;
 mod reads;
@@ -28,10 +29,11 @@ use cedar_policy::Schema;
 
 pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
 pub use entities::Principal;
+pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
 use slice::Slice;
 use source::Sources;
@@ -82,17 +84,29 @@ impl Policies {
         });
         Ok(Self {
             slices: slices.collect(),
-            anonymous: statics.anonymous(),
+            anonymous: entities::anonymous(),
             statics,
             sources,
             schema,
         })
     }
 
+    /// What is wrong with the form of the policies, whatever they mean.
+    #[must_use]
+    pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
+        Sources::parse(&files.policies).err().unwrap_or_default()
+    }
+
     /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.
     #[must_use]
     pub fn principal(&self, identity: &VerifiedIdentity) -> Principal {
         self.statics.principal(identity)
+    }
+
+    /// A caller as Cedar would see it, for rehearsals.
+    #[must_use]
+    pub fn supposed(&self, attributes: &IdentityAttributes) -> Principal {
+        self.statics.principal(attributes)
     }
 
     /// The caller without a credential as Cedar sees it.

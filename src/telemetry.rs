@@ -72,16 +72,16 @@ impl Default for Settings {
 impl Settings {
     /// Every mistake in the section.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.service_name.trim().is_empty() || self.service_name.len() > 255 {
             problems.push(Problem::new(
                 "`telemetry.service_name` is empty or longer than 255 bytes",
             ));
         }
-        problems.extend(self.otlp.check());
-        problems.extend(self.traces.check());
-        problems.extend(self.metrics.check());
+        problems.extend(self.otlp.problems());
+        problems.extend(self.traces.problems());
+        problems.extend(self.metrics.problems());
         problems
     }
 }
@@ -115,7 +115,7 @@ impl Telemetry {
         background: &Handle,
         lines: Lines,
     ) -> Result<Arc<Self>, Vec<Problem>> {
-        let problems = settings.check();
+        let problems = settings.problems();
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -146,7 +146,7 @@ async fn g1_no_route_changes_anything() {
 #[tokio::test]
 async fn g1_the_default_address_is_loopback() {
     assert!(Settings::default().address.ip().is_loopback());
-    assert_eq!(Settings::default().check(), []);
+    assert_eq!(Settings::default().problems(), []);
 }
 
 #[tokio::test]

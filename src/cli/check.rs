@@ -5,9 +5,15 @@ use crate::model::{Problem, SystemClock};
 use crate::pipeline::Snapshot;
 
 pub(super) fn run(argument: &ConfigArgument) -> Result<(), Vec<Problem>> {
-    let config = argument.load()?;
-    let mut problems = config.problems();
-    let bundle = Snapshot::load(&config.bundle.path, &SystemClock);
+    // Settings that cannot be read still leave a bundle to look at, where the command line names one.
+    let (folder, mut problems) = match argument.load() {
+        Ok(config) => (Some(config.bundle.path.clone()), config.problems()),
+        Err(problems) => (argument.bundle.clone(), problems),
+    };
+    let Some(folder) = folder else {
+        return Err(problems);
+    };
+    let bundle = Snapshot::load(&folder, &SystemClock);
     if let Err(wrong) = &bundle {
         problems.extend_from_slice(wrong);
     }

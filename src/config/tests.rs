@@ -1,1 +1,83 @@
+use super::*;
 
+#[test]
+fn nothing_written_is_every_default() {
+    for text in ["", "# only a comment\n\n", "{}"] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.problems(), [], "{text:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place() {
+    let problem = Config::parse("bundle:\n  path: policies\n  pol: 1s\n").unwrap_err();
+    assert_eq!(problem.at, Some((3, 3)), "{problem}");
+    assert!(problem.message.contains("pol"), "{problem}");
+    let problem = Config::parse("bundel: {}\n").unwrap_err();
+    assert_eq!(problem.at, Some((1, 1)), "{problem}");
+}
+
+#[test]
+fn a_value_of_the_wrong_form_is_refused_with_its_place() {
+    for (text, line) in [
+        ("bundle:\n  poll: soon\n", 2),
+        ("listen:\n  workers: many\n", 2),
+        ("bundle:\n  path: a\n  path: b\n", 3),
+        ("bundle: [", 1),
+    ] {
+        let problem = Config::parse(text).unwrap_err();
+        assert_eq!(
+            problem.at.map(|(line, _)| line),
+            Some(line),
+            "{text}: {problem}"
+        );
+    }
+}
+
+#[test]
+fn every_mistake_of_meaning_is_told_at_once() {
+    let config = Config::parse(
+        "bundle: { poll: 1ms }\ncontext: { time_zone: Nowhere/Land }\nlisten: { workers: 0 }\n",
+    )
+    .unwrap();
+    let problems = config.problems();
+    for part in ["bundle.poll", "time zone", "workers"] {
+        assert!(
+            problems.iter().any(|p| p.message.contains(part)),
+            "{part}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn the_schema_describes_every_field() {
+    fn described(path: &str, schema: &serde_json::Value, missing: &mut Vec<String>) {
+        let Some(properties) = schema.get("properties").and_then(|p| p.as_object()) else {
+            return;
+        };
+        for (name, property) in properties {
+            let path = format!("{path}.{name}");
+            if property.get("description").is_none() {
+                missing.push(path.clone());
+            }
+            described(&path, property, missing);
+        }
+    }
+    let schema = serde_json::to_value(Config::schema()).unwrap();
+    let mut missing = Vec::new();
+    described("", &schema, &mut missing);
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        described(name, definition, &mut missing);
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let problems = Config::read(Path::new("no/such/cardea.yaml")).unwrap_err();
+    assert!(
+        problems[0]
+            .to_string()
+            .starts_with("no/such/cardea.yaml: cannot read")
+    );
+}

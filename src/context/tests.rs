@@ -20,6 +20,8 @@ fn request(address: Option<&str>) -> AccessRequest {
         peer: Peer::default(),
         sni: None,
         context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     }
 }
 

@@ -52,7 +52,7 @@ impl Bound {
     /// # Errors
     /// All mistakes in the settings, else why a certificate cannot be used or the address cannot be bound.
     pub fn bind(settings: &ListenSettings) -> Result<Self, Vec<Problem>> {
-        let problems = settings.check();
+        let problems = settings.problems();
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -123,7 +123,7 @@ impl Door {
     /// finish, and returns at the latest when `listen.drain` has passed.
     ///
     /// # Errors
-    /// Where the socket cannot be watched, or the server fails.
+    /// Where the socket cannot be watched, or the server fails or ends by itself.
     pub async fn serve<D: Decide>(
         self,
         check: CheckService<D>,
@@ -162,7 +162,14 @@ impl Door {
         };
         accepting.abort();
         drop(self.file);
-        served.map_err(|error| Problem::new(format!("the gRPC server failed: {error}")))
+        served.map_err(|error| Problem::new(format!("the gRPC server failed: {error}")))?;
+        if closing.is_cancelled() {
+            Ok(())
+        } else {
+            Err(Problem::new(
+                "the listener ended although nobody asked it to",
+            ))
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod arrival;
 mod client;
 mod headers;
+mod metadata;
 mod peer;
 mod settings;
 
@@ -107,6 +108,8 @@ fn read_request(check: CheckRequest, settings: &RequestSettings) -> Result<Acces
         peer,
         sni,
         context_extensions: attributes.context_extensions.into_iter().collect(),
+        metadata: metadata::read(attributes.metadata_context)?,
+        route_metadata: metadata::read(attributes.route_metadata_context)?,
     })
 }
 

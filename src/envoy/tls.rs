@@ -54,7 +54,7 @@ fn reload_interval() -> Period {
 impl TlsSettings {
     /// All mistakes in this section, as far as they show without reading files.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.client_ca.is_none() && !self.allowed_client_names.is_empty() {
             problems.push(

@@ -174,7 +174,7 @@ impl Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPlace {
-    /// The issuer's discovery document says (OpenID Connect Discovery 1.0, section 4): `issuer` followed by
+    /// The issuer's discovery document says (OIDC Discovery 1.0, section 4): `issuer` followed by
     /// `/.well-known/openid-configuration`.
     Discovery,
     /// A JWK set behind this URL: `https`, or `http` on a loopback address.

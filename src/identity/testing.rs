@@ -251,6 +251,8 @@ pub(super) fn request(authorization: &[&[u8]], query: &str) -> AccessRequest {
         peer: Peer::default(),
         sni: None,
         context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     }
 }
 

@@ -17,6 +17,20 @@ pub enum Caller {
     Anonymous,
     /// A credential was presented and proven.
     Verified(Arc<VerifiedIdentity>),
+    /// Nobody was there: a rehearsal supposes this caller. No request that arrives ever has one.
+    Supposed(Arc<IdentityAttributes>),
+}
+
+impl Caller {
+    /// What is known of the caller; `None` for nobody in particular.
+    #[must_use]
+    pub fn attributes(&self) -> Option<&IdentityAttributes> {
+        match self {
+            Self::Anonymous => None,
+            Self::Verified(identity) => Some(identity),
+            Self::Supposed(attributes) => Some(attributes),
+        }
+    }
 }
 
 /// The Cedar entity type a caller becomes.

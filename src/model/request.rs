@@ -61,6 +61,10 @@ pub struct AccessRequest {
     pub sni: Option<String>,
     /// What Envoy's operator set on the route. A client cannot influence it.
     pub context_extensions: BTreeMap<String, String>,
+    /// What other Envoy filters left about the request (`metadata_context`): one object a filter.
+    pub metadata: BTreeMap<String, serde_json::Value>,
+    /// The same of the route's own settings (`route_metadata_context`).
+    pub route_metadata: BTreeMap<String, serde_json::Value>,
 }
 
 /// A method with standard meaning (RFC 9110, section 9; RFC 5789). Every other method is refused.

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::inventory::Inventory;
-use crate::model::{Clock, Operation, Problem, SnapshotId};
+use crate::inventory::{Inventory, repeated_parameter};
+use crate::model::{
+    AccessRequest, Clock, Matched, Operation, Problem, Reason, Refusal, SnapshotId,
+};
 use crate::policy::{BundleFiles, Policies};
 
 /// A bundle in force. A request reads all of it or none.
@@ -46,7 +48,10 @@ impl Snapshot {
             .iter()
             .map(|document| (document.path.clone(), document.text.clone()))
             .collect();
-        let inventory = Inventory::compile(&documents)?;
+        let inventory = Inventory::compile(&documents).map_err(|problems| {
+            // Without operations policies cannot be validated, but their form can be checked all the same.
+            [problems, Policies::malformed(files)].concat()
+        })?;
         let operations: Vec<Arc<Operation>> = inventory
             .operations()
             .chain(inventory.generic_operations())
@@ -58,5 +63,27 @@ impl Snapshot {
             inventory,
             since: clock.monotonic(),
         })
+    }
+
+    /// Which operation a request is. A parameter that servers could read in two ways is refused; all else is evidence.
+    /// What is found stays in `request` and `matched`, whatever becomes of it.
+    pub(super) fn read<'t>(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        request: &'t mut Option<AccessRequest>,
+        matched: &'t mut Option<Matched>,
+    ) -> Result<(&'t AccessRequest, &'t Matched), Refusal> {
+        let request = &*request.insert(asked?);
+        let found = self
+            .inventory
+            .find(request.method, &request.host, &request.path);
+        let matched = &*matched.insert(found);
+        match repeated_parameter(matched, &request.query) {
+            None => Ok((request, matched)),
+            Some(name) => {
+                let detail = format!("the query parameter `{name}` is given more than once");
+                Err(Refusal::new(Reason::RepeatedParameter, detail))
+            }
+        }
     }
 }

@@ -116,24 +116,16 @@ impl BundleFiles {
                 .and_then(Path::parent)
                 .is_some_and(|parent| parent.iter().any(|part| part == wanted))
         };
-        let data = [".yaml", ".yml", ".json"]
-            .iter()
-            .find_map(|end| name.strip_suffix(end));
-        if name.ends_with(".cedarschema") {
-            return Some(&mut self.schema);
-        }
-        if name.ends_with(".cedar") {
-            return Some(&mut self.policies);
-        }
-        let stem = data?;
-        if within("entities") || stem.ends_with(".entities") {
-            Some(&mut self.entities)
-        } else if within("apis") || stem.ends_with(".openapi") {
-            Some(&mut self.apis)
-        } else if within("tests") || stem.ends_with(".test") {
-            Some(&mut self.tests)
-        } else {
-            None
+        let (stem, extension) = name.rsplit_once('.')?;
+        let second = stem.rsplit_once('.').map(|(_, second)| second);
+        let is = |folder: &str, word: &str| within(folder) || second == Some(word);
+        match extension {
+            "cedarschema" => Some(&mut self.schema),
+            "cedar" => Some(&mut self.policies),
+            "yaml" | "yml" | "json" if is("entities", "entities") => Some(&mut self.entities),
+            "yaml" | "yml" | "json" if is("apis", "openapi") => Some(&mut self.apis),
+            "yaml" | "yml" | "json" if is("tests", "test") => Some(&mut self.tests),
+            _ => None,
         }
     }
 }

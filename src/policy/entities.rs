@@ -72,17 +72,6 @@ impl StaticEntities {
         }))
     }
 
-    /// Nobody in particular.
-    pub(super) fn anonymous(&self) -> Principal {
-        let uid = Kind::Anonymous.uid("anonymous");
-        Principal(Arc::new(PrincipalParts {
-            kind: Kind::Anonymous,
-            entity: Arc::new(entity(uid, [], HashSet::new(), [])),
-            claims: Arc::new(claims_entity(&BTreeMap::new())),
-            token: anonymous_token(),
-        }))
-    }
-
     /// An operation's action and route.
     pub(super) fn target(&self, operation: &Operation, action: Arc<Entity>) -> Target {
         let route = &operation.route;
@@ -139,6 +128,17 @@ impl StaticEntities {
         ];
         entity(uid, attributes, ancestors, known_tags(known))
     }
+}
+
+/// Nobody in particular.
+pub(super) fn anonymous() -> Principal {
+    let uid = Kind::Anonymous.uid("anonymous");
+    Principal(Arc::new(PrincipalParts {
+        kind: Kind::Anonymous,
+        entity: Arc::new(entity(uid, [], HashSet::new(), [])),
+        claims: Arc::new(claims_entity(&BTreeMap::new())),
+        token: anonymous_token(),
+    }))
 }
 
 /// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.

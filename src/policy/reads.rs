@@ -15,10 +15,15 @@ pub struct ReadSet {
 impl ReadSet {
     /// What the conditions of `policy` can read. (Its scope reads only the ids and the hierarchy, which are always there.)
     pub(super) fn of(policy: &Policy) -> Self {
+        policy
+            .non_scope_constraints()
+            .map_or_else(Self::default, Self::of_expr)
+    }
+
+    /// What an expression can read.
+    pub(super) fn of_expr(expr: &Expr) -> Self {
         let mut reads = Self::default();
-        if let Some(condition) = policy.non_scope_constraints() {
-            reads.walk(condition);
-        }
+        reads.walk(expr);
         reads
     }
 
@@ -184,7 +189,7 @@ mod tests {
             "1 == 2 && context.tls.mutual",
             "(1 + 1) * 2 == 4 && [context.tls.mutual] == [true]",
             r#"ip("::1").isLoopback() == context.tls.mutual"#,
-            r#"context.tls has mutual"#,
+            "context.tls has mutual",
             r#"{"a": context.tls.mutual}.a"#,
         ] {
             assert!(reads(condition).wants_field("tls", "mutual"), "{condition}");

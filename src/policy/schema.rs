@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::bundle::Document;
-use super::entities::{numbers_entity, params_entity};
+use super::entities::{anonymous, numbers_entity, params_entity};
 use super::evidence::{Evidence, Plan};
 use super::source::{Chain, problem};
 use super::statics::StaticEntities;
@@ -116,7 +116,7 @@ pub(super) fn check_vocabulary(
     let mut problems: Vec<Problem> = [route, object]
         .into_iter()
         .flatten()
-        .flat_map(|operation| Probe::both(operation))
+        .flat_map(Probe::both)
         .flat_map(|probe| probe.problems(schema, actions, statics))
         .collect();
     problems.sort();
@@ -171,7 +171,7 @@ impl Probe {
         let wrong = kinds.into_iter().filter_map(|kind| {
             let principal = match kind {
                 Some(kind) => statics.principal(&probe_identity(kind, self.full)),
-                None => statics.anonymous(),
+                None => anonymous(),
             };
             let resource = statics.resource(&self.matched, &target);
             let entities = [
@@ -260,6 +260,8 @@ fn probe_request() -> Option<AccessRequest> {
         peer: Peer::default(),
         sni: None,
         context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     })
 }
 

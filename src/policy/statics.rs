@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use cedar_policy_core::ast::{Entity, EntityUID};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::bundle::Document;
 use super::source::Chain;
@@ -146,29 +146,19 @@ fn complete(item: &mut Value) {
     }
 }
 
-fn brought_by_request(kind: &str, id: &str) -> Map<String, Value> {
-    let filled = match kind {
-        "Cardea::Object" => json!({
-            "api": {
+fn brought_by_request(kind: &str, id: &str) -> Vec<(&'static str, Value)> {
+    let (issuer, subject) = id.split_once('|').unwrap_or(("", id));
+    let caller = || vec![("issuer", json!(issuer)), ("sub", json!(subject))];
+    match kind {
+        "Cardea::User" | "Cardea::Workload" => caller(),
+        "Cardea::Client" => [caller(), vec![("kind", json!("oauth"))]].concat(),
+        "Cardea::Agent" => [caller(), vec![("tier", json!(0))]].concat(),
+        "Cardea::Object" => {
+            let api = json!({
                 "name": "", "version": "", "lifecycle": "unknown", "exposure": "", "dataClasses": [],
-            },
-            "kind": "",
-            "id": "",
-        }),
-        "Cardea::User" | "Cardea::Client" | "Cardea::Workload" | "Cardea::Agent" => {
-            let (issuer, subject) = id.split_once('|').unwrap_or(("", id));
-            let mut filled = json!({ "issuer": issuer, "sub": subject });
-            match kind {
-                "Cardea::Client" => filled["kind"] = json!("oauth"),
-                "Cardea::Agent" => filled["tier"] = json!(0),
-                _ => {}
-            }
-            filled
+            });
+            vec![("api", api), ("kind", json!("")), ("id", json!(""))]
         }
-        _ => json!({}),
-    };
-    match filled {
-        Value::Object(members) => members,
-        _ => Map::new(),
+        _ => Vec::new(),
     }
 }

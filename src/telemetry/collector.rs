@@ -41,7 +41,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.timeout < Period::millis(10) || self.timeout > Period::seconds(60) {
             problems.push(Problem::new(

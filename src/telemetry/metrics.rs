@@ -45,7 +45,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.interval < Period::millis(100) || self.interval > Period::seconds(3600) {
             problems.push(Problem::new(

@@ -150,6 +150,8 @@ pub(super) fn request(path: &str) -> AccessRequest {
         },
         sni: None,
         context_extensions: BTreeMap::from([("k".into(), "CANARY-extension".into())]),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
     }
 }
 

@@ -600,13 +600,13 @@ async fn every_mistake_in_the_settings_is_reported_at_once() {
         "metrics": { "interval": "0s", "max_operations": 0 }
     }"#;
     let settings: Settings = serde_json::from_str(text).unwrap();
-    let problems = settings.check();
+    let problems = settings.problems();
     assert_eq!(problems.len(), 13, "{problems:#?}");
     assert_eq!(
         Telemetry::start(&settings, &Handle::current()).unwrap_err(),
         problems
     );
-    assert_eq!(Settings::default().check(), []);
+    assert_eq!(Settings::default().problems(), []);
     let nan = Settings {
         traces: traces::Settings {
             sample_ratio: f64::NAN,
@@ -614,7 +614,7 @@ async fn every_mistake_in_the_settings_is_reported_at_once() {
         },
         ..Settings::default()
     };
-    assert_eq!(nan.check().len(), 1);
+    assert_eq!(nan.problems().len(), 1);
 }
 
 #[tokio::test]
@@ -653,6 +653,6 @@ async fn secrets_are_not_sent_in_the_clear_beyond_this_machine() {
     ] {
         let mut settings = settings(Some(endpoint.into()));
         settings.otlp.headers.insert("x-key".into(), secret.clone());
-        assert_eq!(settings.check().len(), problems, "{endpoint}");
+        assert_eq!(settings.problems().len(), problems, "{endpoint}");
     }
 }

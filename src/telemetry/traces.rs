@@ -55,7 +55,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             problems.push(
@@ -283,7 +283,7 @@ fn push_request(list: &mut Vec<KeyValue>, request: &AccessRequest) {
 }
 
 fn push_caller(list: &mut Vec<KeyValue>, caller: &Caller) {
-    let Caller::Verified(identity) = caller else {
+    let Some(identity) = caller.attributes() else {
         list.push(KeyValue::new("cardea.principal.kind", words::ANONYMOUS));
         return;
     };

@@ -64,7 +64,7 @@ impl Default for ListenSettings {
 impl ListenSettings {
     /// All mistakes in this section.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut must = |holds: bool, text: &str| {
             if !holds {
@@ -99,7 +99,7 @@ impl ListenSettings {
             must(!period.0.is_zero(), &format!("`listen.{name}` is zero"));
         }
         if let Some(tls) = &self.tls {
-            problems.extend(tls.check());
+            problems.extend(tls.problems());
         }
         problems
     }

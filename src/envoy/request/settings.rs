@@ -1,5 +1,7 @@
 //! The section `request`.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -47,7 +49,7 @@ impl Default for RequestSettings {
 impl RequestSettings {
     /// All mistakes in this section.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (name, value, least) in [
             ("max_target_bytes", self.max_target_bytes, 64),
@@ -72,6 +74,13 @@ impl RequestSettings {
             problems.push(Problem::new(
                 "`request.max_duration` is zero: every request would be denied",
             ));
+        }
+        if self.deadline_margin.0 < Duration::from_millis(1) {
+            problems.push(
+                Problem::new("`request.deadline_margin` is below 1ms").hint(
+                    "without a margin a late decision ends in a gRPC error, which an Envoy that fails open lets pass",
+                ),
+            );
         }
         problems
     }

@@ -43,9 +43,9 @@ pub(super) fn of(decision: &Decision) -> Struct {
 
 /// `User::"issuer|subject"`, the way Cedar writes an entity. For reading, not for parsing.
 fn principal(caller: &Caller) -> String {
-    match caller {
-        Caller::Anonymous => "Anonymous".to_owned(),
-        Caller::Verified(identity) => {
+    match caller.attributes() {
+        None => "Anonymous".to_owned(),
+        Some(identity) => {
             format!(
                 "{}::\"{}|{}\"",
                 kind(identity.kind),

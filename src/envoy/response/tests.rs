@@ -1,1 +1,518 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use proptest::prelude::*;
+use prost_types::value::Kind;
+
+use crate::model::{
+    AccessRequest, Arrival, Body, Caller, CanonicalPath, Clock, CredentialFault, Headers, Host,
+    HostError, IdentityAttributes, Method, PathError, PathRules, Peer, PrincipalKind, Query,
+    QueryError, Refusal, Scheme, SnapshotId, StepUp, SystemClock, Trail, VerifiedIdentity,
+};
+
+use super::*;
+
+fn answers() -> Answers {
+    AnswerSettings::default().resolve().unwrap()
+}
+
+fn arrival(grpc: bool) -> Arrival {
+    Arrival {
+        at: Timestamp::UNIX_EPOCH,
+        started: SystemClock.monotonic(),
+        deadline: None,
+        trace_parent: None,
+        grpc,
+    }
+}
+
+fn decided(outcome: Outcome, trail: Trail) -> Decision {
+    Decision {
+        outcome,
+        trail,
+        took: Duration::ZERO,
+    }
+}
+
+fn refusal(reason: Reason, grpc: bool) -> Decision {
+    let refusal = Refusal::new(reason, "s3cret detail for operators");
+    decided(Outcome::Refused(refusal), Trail::begin(arrival(grpc)))
+}
+
+fn identity() -> IdentityAttributes {
+    IdentityAttributes {
+        kind: PrincipalKind::User,
+        scheme: "bearer_jwt",
+        issuer: "https://idp.example.com".into(),
+        subject: "alice".into(),
+        client_id: Some("web".into()),
+        audience: vec![],
+        scopes: vec!["orders:read".into(), "a,b".into()],
+        amr: vec![],
+        acr: None,
+        assurance: 0,
+        auth_time: None,
+        issued_at: None,
+        expires_at: Timestamp::MAX,
+        token_id: None,
+        sender_constrained: false,
+        roles: vec!["admin".into(), "staff".into()],
+        groups: vec![],
+        tenant: None,
+        claims: BTreeMap::new(),
+    }
+}
+
+fn request(headers: &[&str]) -> AccessRequest {
+    let fields = headers
+        .iter()
+        .map(|name| ((*name).to_owned(), b"root".to_vec()));
+    AccessRequest {
+        id: String::new(),
+        method: Method::Get,
+        scheme: Scheme::Https,
+        host: Host::parse("api.example.com").unwrap(),
+        path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
+        query: Query::default(),
+        headers: Headers::new(fields.collect()),
+        body: Body::default(),
+        client_address: None,
+        peer: Peer::default(),
+        sni: None,
+        context_extensions: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        route_metadata: BTreeMap::new(),
+    }
+}
+
+fn allowed(caller: Caller, sent: &[&str]) -> Decision {
+    let mut trail = Trail::begin(arrival(false));
+    trail.caller = Some(caller);
+    trail.request = Some(request(sent));
+    decided(Outcome::Allowed(Permit::assertion()), trail)
+}
+
+fn verified(attributes: IdentityAttributes) -> Caller {
+    Caller::Verified(Arc::new(VerifiedIdentity::assertion(attributes)))
+}
+
+fn ok(answer: &Answer) -> &OkHttpResponse {
+    match &answer.wire().http_response {
+        Some(HttpResponse::OkResponse(ok)) => ok,
+        other => panic!("not allowed: {other:?}"),
+    }
+}
+
+fn denied(answer: &Answer) -> &DeniedHttpResponse {
+    match &answer.wire().http_response {
+        Some(HttpResponse::DeniedResponse(denied)) => denied,
+        other => panic!("not denied: {other:?}"),
+    }
+}
+
+fn map(headers: &[HeaderValueOption]) -> BTreeMap<&str, &str> {
+    headers
+        .iter()
+        .map(|option| option.header.as_ref().unwrap())
+        .map(|header| (header.key.as_str(), header.value.as_str()))
+        .collect()
+}
+
+fn metadata_of(answer: &Answer) -> BTreeMap<String, String> {
+    let fields = &answer.wire().dynamic_metadata.as_ref().unwrap().fields;
+    let shown = |kind: &Kind| match kind {
+        Kind::StringValue(text) => text.clone(),
+        other => format!("{other:?}"),
+    };
+    fields
+        .iter()
+        .map(|(name, value)| (name.clone(), shown(value.kind.as_ref().unwrap())))
+        .collect()
+}
+
+/// Every reason, with what the table in the documentation says.
+fn table() -> Vec<(Reason, i32, i32)> {
+    vec![
+        (Reason::AmbiguousPath(PathError::DotSegment), 400, 3),
+        (Reason::AmbiguousQuery(QueryError::TooMany), 400, 3),
+        (Reason::AmbiguousHost(HostError::Empty), 400, 3),
+        (Reason::AmbiguousCredential, 400, 3),
+        (Reason::RepeatedParameter, 400, 3),
+        (Reason::UnknownMethod, 400, 3),
+        (Reason::MalformedRequest, 400, 3),
+        (Reason::ContractViolated, 400, 3),
+        (Reason::CredentialMissing, 401, 16),
+        (Reason::CredentialInvalid(CredentialFault::Expired), 401, 16),
+        (Reason::StepUpRequired(StepUp::default()), 401, 16),
+        (Reason::NotPermitted, 403, 7),
+        (Reason::Forbidden, 403, 7),
+        (Reason::PolicyError, 403, 7),
+        (Reason::Quarantined, 403, 7),
+        (Reason::ApprovalRequired, 403, 7),
+        (Reason::NotFound, 404, 5),
+        (Reason::Retired, 410, 5),
+        (Reason::TooManyRequests, 429, 8),
+        (Reason::NotReady, 503, 14),
+        (Reason::DeadlineTooNear, 503, 14),
+        (Reason::KeysUnavailable, 503, 14),
+        (Reason::Internal, 503, 14),
+    ]
+}
+
+#[test]
+fn g4_every_reason_has_its_status_and_none_is_an_allow() {
+    for (reason, http, grpc) in table() {
+        let code = reason.code();
+        let answer = answer(&refusal(reason, false), &answers());
+        assert_eq!(answer.wire().status.as_ref().unwrap().code, grpc, "{code}");
+        let denied = denied(&answer);
+        assert_eq!(denied.status.unwrap().code, http, "{code}");
+        let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
+        assert_eq!(body["status"], http);
+        assert_eq!(body["reason"], code);
+        let headers = map(&denied.headers);
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(
+            headers.contains_key("retry-after"),
+            matches!(http, 429 | 503),
+            "{code}"
+        );
+        assert_eq!(metadata_of(&answer)["verdict"], "deny");
+    }
+}
+
+#[test]
+fn a_problem_document_names_the_decision_and_no_detail_meant_for_operators() {
+    let decision = refusal(Reason::NotPermitted, false);
+    let answer = answer(&decision, &answers());
+    let body: serde_json::Value = serde_json::from_str(&denied(&answer).body).unwrap();
+    assert_eq!(body["type"], "about:blank");
+    assert_eq!(body["title"], "Forbidden");
+    assert_eq!(body["decision"], decision.trail.id.to_string());
+    assert!(!denied(&answer).body.contains("s3cret"));
+}
+
+#[test]
+fn a_grpc_caller_gets_its_status_and_a_message_in_plain_text() {
+    for (reason, _, grpc) in table() {
+        let code = reason.code();
+        let decision = refusal(reason, true);
+        let answer = answer(&decision, &answers());
+        let denied = denied(&answer);
+        let headers = map(&denied.headers);
+        assert_eq!(headers["grpc-status"], grpc.to_string(), "{code}");
+        assert!(!headers.contains_key("content-type"));
+        assert!(
+            denied
+                .body
+                .ends_with(&format!("({code}, decision {})", decision.trail.id))
+        );
+    }
+}
+
+#[test]
+fn a_challenge_says_what_would_help_and_no_more() {
+    let challenge = |reason: Reason| {
+        let answer = answer(&refusal(reason, false), &answers());
+        let headers = map(&denied(&answer).headers)
+            .remove("www-authenticate")
+            .map(str::to_owned);
+        headers.unwrap_or_default()
+    };
+    assert_eq!(
+        challenge(Reason::CredentialMissing),
+        r#"Bearer realm="cardea""#
+    );
+    assert_eq!(
+        challenge(Reason::CredentialInvalid(CredentialFault::Signature)),
+        r#"Bearer realm="cardea", error="invalid_token""#
+    );
+    assert_eq!(
+        challenge(Reason::AmbiguousCredential),
+        r#"Bearer realm="cardea", error="invalid_request""#
+    );
+    let step_up = StepUp {
+        acr_values: vec![
+            "gold".into(),
+            "urn:acr:2".into(),
+            "bad\" x=\"".into(),
+            "a b".into(),
+            "n\r\n".into(),
+        ],
+        max_age: Some(300),
+    };
+    assert_eq!(
+        challenge(Reason::StepUpRequired(step_up)),
+        r#"Bearer realm="cardea", error="insufficient_user_authentication", acr_values="gold urn:acr:2", max_age="300""#
+    );
+    assert_eq!(challenge(Reason::NotPermitted), "");
+}
+
+#[test]
+fn own_trouble_is_an_envoy_error_only_where_the_operator_asks_for_it() {
+    let settings = AnswerSettings {
+        own_trouble: OwnTrouble::EnvoyError,
+        ..AnswerSettings::default()
+    };
+    for (reason, http, grpc) in table() {
+        let answer = answer(&refusal(reason, false), &settings.resolve().unwrap());
+        assert_eq!(answer.wire().status.as_ref().unwrap().code, grpc);
+        let is_error = matches!(
+            answer.wire().http_response,
+            Some(HttpResponse::ErrorResponse(_))
+        );
+        assert_eq!(is_error, http == 503);
+    }
+}
+
+#[test]
+fn an_allowed_request_tells_the_upstream_who_asks() {
+    let decision = allowed(verified(identity()), &["accept"]);
+    let answer = answer(&decision, &answers());
+    assert_eq!(answer.wire().status.as_ref().unwrap().code, 0);
+    let id = decision.trail.id.to_string();
+    let expected = BTreeMap::from([
+        ("x-cardea-subject", "alice"),
+        ("x-cardea-issuer", "https://idp.example.com"),
+        ("x-cardea-principal", "User"),
+        ("x-cardea-client", "web"),
+        ("x-cardea-roles", "admin,staff"),
+        ("x-cardea-scopes", "orders:read,a%2Cb"),
+        ("x-cardea-decision", &id),
+    ]);
+    assert_eq!(map(&ok(&answer).headers), expected);
+    assert_eq!(ok(&answer).headers_to_remove, ["x-cardea-tenant"]);
+    let overwrite = HeaderAppendAction::OverwriteIfExistsOrAdd as i32;
+    assert!(
+        ok(&answer)
+            .headers
+            .iter()
+            .all(|header| header.append_action == overwrite)
+    );
+}
+
+#[test]
+fn x1_every_copy_of_our_headers_is_overwritten_or_removed_even_if_it_was_not_seen() {
+    let answer = answer(&allowed(Caller::Anonymous, &[]), &answers());
+    let set = map(&ok(&answer).headers);
+    assert_eq!(
+        set.keys().copied().collect::<Vec<_>>(),
+        ["x-cardea-decision", "x-cardea-principal"]
+    );
+    assert_eq!(set["x-cardea-principal"], "Anonymous");
+    assert_eq!(
+        ok(&answer).headers_to_remove,
+        ["client", "issuer", "roles", "scopes", "subject", "tenant"]
+            .map(|name| format!("x-cardea-{name}"))
+    );
+}
+
+#[test]
+fn x2_look_alikes_of_our_headers_are_removed() {
+    let sent = [
+        "x_cardea_subject",
+        "x-cardea_roles",
+        "x-cardea-subject",
+        "x-cardea-score",
+        "x_cardea_anything",
+        "x-cardea",
+        "x-other",
+    ];
+    let answer = answer(&allowed(verified(identity()), &sent), &answers());
+    assert_eq!(
+        ok(&answer).headers_to_remove,
+        [
+            "x-cardea-score",
+            "x-cardea-tenant",
+            "x-cardea_roles",
+            "x_cardea_anything",
+            "x_cardea_subject"
+        ]
+    );
+}
+
+#[test]
+fn a_name_that_is_set_is_never_removed() {
+    let from_client = ["x-cardea-subject", "x-cardea-decision", "x-user", "x_user"];
+    let mut settings = AnswerSettings::default();
+    settings.headers.subject = Some("X-User".into());
+    settings.headers.roles = None;
+    let answer = answer(
+        &allowed(verified(identity()), &from_client),
+        &settings.resolve().unwrap(),
+    );
+    let ok = ok(&answer);
+    let set = map(&ok.headers);
+    assert_eq!(set["x-user"], "alice");
+    assert!(!set.contains_key("x-cardea-roles"));
+    assert_eq!(
+        ok.headers_to_remove,
+        [
+            "x-cardea-roles",
+            "x-cardea-subject",
+            "x-cardea-tenant",
+            "x_user"
+        ]
+    );
+    assert!(
+        ok.headers_to_remove
+            .iter()
+            .all(|name| !set.contains_key(name.as_str()))
+    );
+}
+
+#[test]
+fn the_credential_is_removed_only_if_so_set() {
+    let decision = allowed(Caller::Anonymous, &["authorization"]);
+    let kept = answer(&decision, &answers());
+    assert!(
+        !ok(&kept)
+            .headers_to_remove
+            .contains(&"authorization".to_owned())
+    );
+    let settings = AnswerSettings {
+        credential: Credential::Remove,
+        ..AnswerSettings::default()
+    };
+    let removed = answer(&decision, &settings.resolve().unwrap());
+    assert!(
+        ok(&removed)
+            .headers_to_remove
+            .contains(&"authorization".to_owned())
+    );
+}
+
+#[test]
+fn a_value_that_is_too_long_is_left_out_and_the_clients_copy_removed() {
+    let mut attributes = identity();
+    attributes.subject = "x".repeat(2001);
+    attributes.roles = vec!["role".into(); 1000];
+    let answer = answer(&allowed(verified(attributes), &[]), &answers());
+    let set = map(&ok(&answer).headers);
+    assert!(!set.contains_key("x-cardea-subject") && !set.contains_key("x-cardea-roles"));
+    for name in ["x-cardea-subject", "x-cardea-roles"] {
+        assert!(ok(&answer).headers_to_remove.contains(&name.to_owned()));
+    }
+}
+
+#[test]
+fn every_answer_carries_what_the_access_log_needs() {
+    let mut decision = allowed(verified(identity()), &[]);
+    decision.trail.snapshot = Some(SnapshotId::new("abc"));
+    decision.trail.determining = vec!["orders.read".into()];
+    let metadata = metadata_of(&answer(&decision, &answers()));
+    assert_eq!(metadata["decision"], decision.trail.id.to_string());
+    assert_eq!(metadata["verdict"], "allow");
+    assert_eq!(metadata["reason"], "permitted");
+    assert_eq!(metadata["operation"], "unread");
+    assert_eq!(
+        metadata["principal"],
+        r#"User::"https://idp.example.com|alice""#
+    );
+    assert_eq!(metadata["snapshot"], "abc");
+    assert!(metadata["policies"].contains("orders.read"));
+    let metadata = metadata_of(&answer(&refusal(Reason::Forbidden, false), &answers()));
+    assert_eq!(
+        (metadata["verdict"].as_str(), metadata["reason"].as_str()),
+        ("deny", "forbidden")
+    );
+}
+
+#[test]
+fn all_mistakes_in_the_names_are_told_at_once() {
+    let mut settings = AnswerSettings::default();
+    settings.headers.subject = Some("authorization".into());
+    settings.headers.issuer = Some("x_issuer".into());
+    settings.headers.roles = Some("x-cardea-tenant".into());
+    settings.headers.client = Some(":path".into());
+    settings.headers.scopes = Some("x-envoy-original-path".into());
+    settings.realm = "a\"b".into();
+    let problems = settings.resolve().unwrap_err();
+    let text: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.message.as_str())
+        .collect();
+    assert_eq!(problems.len(), 6, "{text:?}");
+    assert!(text[0].contains("`answer.headers.subject`: the name `authorization` already means"));
+}
+
+#[test]
+fn settings_are_read_from_yaml_and_a_null_name_leaves_a_header_out() {
+    let text = "headers:\n  tenant: null\n  subject: x-user\nown_trouble: envoy_error\nretry_after: 1500ms\n";
+    let settings: AnswerSettings = serde_saphyr::from_str(text).unwrap();
+    assert_eq!(settings.headers.tenant, None);
+    assert_eq!(settings.headers.subject.as_deref(), Some("x-user"));
+    assert_eq!(settings.headers.roles.as_deref(), Some("x-cardea-roles"));
+    assert_eq!(settings.resolve().unwrap().retry_after, 2);
+    assert!(serde_saphyr::from_str::<AnswerSettings>("unknown: 1\n").is_err());
+}
+
+/// Text as an attacker would choose it.
+fn hostile() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[a-z\r\n\0\t ,%\u{7f}\u{202e}\u{e9}]{0,24}",
+        Just("alice\r\nx-inject: 1".to_owned()),
+        Just(" padded ".to_owned()),
+    ]
+}
+
+fn assert_clean(headers: &[HeaderValueOption]) {
+    for option in headers {
+        let header = option.header.as_ref().unwrap();
+        assert!(
+            header.value.bytes().all(|b| (0x20..0x7f).contains(&b)),
+            "{:?}",
+            header.value
+        );
+        assert!(header.raw_value.is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_emitted_holds_a_control_byte(
+        subject in hostile(),
+        issuer in hostile(),
+        tenant in hostile(),
+        lists in proptest::collection::vec(hostile(), 0..5),
+        policy in hostile(),
+    ) {
+        let mut attributes = identity();
+        attributes.subject = subject;
+        attributes.issuer = issuer.into();
+        attributes.tenant = Some(tenant);
+        attributes.roles.clone_from(&lists);
+        attributes.scopes.clone_from(&lists);
+        let mut decision = allowed(verified(attributes), &[]);
+        decision.trail.determining = vec![policy.as_str().into()];
+        let allow = answer(&decision, &answers());
+        assert_clean(&ok(&allow).headers);
+        let set: usize = ok(&allow).headers.iter().map(|h| h.header.as_ref().unwrap().value.len()).sum();
+        prop_assert!(set <= 16 * 1024);
+        for text in metadata_of(&allow).values() {
+            prop_assert!(!text.chars().any(char::is_control));
+        }
+        let step_up = StepUp { acr_values: lists, max_age: Some(1) };
+        decision.outcome = Outcome::Refused(Refusal::new(Reason::StepUpRequired(step_up), policy));
+        let deny = answer(&decision, &answers());
+        assert_clean(&denied(&deny).headers);
+        prop_assert!(!denied(&deny).body.chars().any(char::is_control));
+    }
+
+    #[test]
+    fn an_encoded_list_comes_apart_into_what_went_in(roles in proptest::collection::vec(".{1,8}", 1..5)) {
+        let mut attributes = identity();
+        attributes.roles.clone_from(&roles);
+        let allow = answer(&allowed(verified(attributes), &[]), &answers());
+        let set = map(&ok(&allow).headers);
+        let decoded: Vec<String> = set["x-cardea-roles"]
+            .split(',')
+            .map(|role| percent_encoding::percent_decode_str(role).decode_utf8().unwrap().into_owned())
+            .collect();
+        prop_assert_eq!(decoded, roles);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::model::{Caller, Decision, PrincipalKind, VerifiedIdentity};
+use crate::model::{Caller, Decision, PrincipalKind};
 
 use super::super::proto::auth::OkHttpResponse;
 use super::header;
@@ -65,10 +65,7 @@ fn is_owned(name: &str, answers: &Answers) -> bool {
 }
 
 fn value(tells: Tells, decision: &Decision) -> Option<String> {
-    let identity: Option<&VerifiedIdentity> = match &decision.trail.caller {
-        Some(Caller::Verified(identity)) => Some(identity),
-        Some(Caller::Anonymous) | None => None,
-    };
+    let identity = decision.trail.caller.as_ref().and_then(Caller::attributes);
     match tells {
         Tells::Decision => Some(decision.trail.id.to_string()),
         Tells::Principal => Some(

@@ -140,13 +140,13 @@ fn failed_policies(decision: &Decision) -> Vec<FailedPolicy<'_>> {
 }
 
 fn principal(caller: &Caller) -> Principal<'_> {
-    match caller {
-        Caller::Anonymous => Principal {
+    match caller.attributes() {
+        None => Principal {
             kind: words::ANONYMOUS,
             issuer: None,
             subject: None,
         },
-        Caller::Verified(identity) => Principal {
+        Some(identity) => Principal {
             kind: words::kind(identity.kind),
             issuer: Some(shown(&identity.issuer, 256)),
             subject: Some(shown(&identity.subject, 256)),

@@ -1,0 +1,73 @@
+//! Decisions that nobody asked for: what would be decided if this caller asked this, now or then.
+//!
+//! The same road as a real request's, but for the caller, who is supposed and not proven. Policy tests, explanations and
+//! replays stand on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Snapshot;
+use crate::model::{
+    AccessRequest, Arrival, Caller, Decision, Facts, IdentityAttributes, Outcome, Permit, Refusal,
+    Trail,
+};
+use crate::policy::Question;
+
+/// A request that might have been.
+#[derive(Debug)]
+pub struct Supposed {
+    /// The circumstances of the check.
+    pub arrival: Arrival,
+    /// What is asked, or why that has no single reading.
+    pub request: Result<AccessRequest, Refusal>,
+    /// Who is supposed to ask; `None` for nobody in particular.
+    pub caller: Option<Arc<IdentityAttributes>>,
+    /// In which circumstances.
+    pub facts: Facts,
+}
+
+impl Snapshot {
+    /// Decides a request that might have been. Nothing is recorded.
+    #[must_use]
+    pub fn rehearse(&self, supposed: Supposed) -> Decision {
+        let mut trail = Trail::begin(supposed.arrival);
+        trail.snapshot = Some(self.id.clone());
+        trail.caller = Some(match &supposed.caller {
+            None => Caller::Anonymous,
+            Some(attributes) => Caller::Supposed(Arc::clone(attributes)),
+        });
+        let caller = supposed.caller.as_deref();
+        let outcome = match self.road(supposed.request, caller, &supposed.facts, &mut trail) {
+            Ok(permit) => Outcome::Allowed(permit),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        Decision {
+            outcome,
+            trail,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn road(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        caller: Option<&IdentityAttributes>,
+        facts: &Facts,
+        trail: &mut Trail,
+    ) -> Result<Permit, Refusal> {
+        let (request, matched) = self.read(asked, &mut trail.request, &mut trail.matched)?;
+        let principal = match caller {
+            None => self.policies.anonymous().clone(),
+            Some(attributes) => self.policies.supposed(attributes),
+        };
+        let judgement = self.policies.judge(Question {
+            principal: &principal,
+            request,
+            matched,
+            facts,
+        });
+        trail.determining = judgement.determining;
+        trail.faults = judgement.faults;
+        judgement.verdict
+    }
+}
