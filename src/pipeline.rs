@@ -36,10 +36,6 @@ pub struct Pipeline {
 impl Pipeline {
     /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
-        let mut watched = Unfinished {
-            telemetry: &self.telemetry,
-            finished: false,
-        };
         let mut trail = Trail::begin(asked.arrival);
         let outcome = match self.road(asked.request, &mut trail).await {
             Ok(permit) => Outcome::Allowed(permit),
@@ -52,7 +48,6 @@ impl Pipeline {
             trail,
         };
         self.telemetry.record(&decision);
-        watched.finished = true;
         decision
     }
 
@@ -98,6 +93,11 @@ impl Pipeline {
         judgement.verdict
     }
 
+    /// Counts a decision that is dropped before it is made: whoever asked has hung up.
+    pub fn abandoned(&self) {
+        self.telemetry.cancelled();
+    }
+
     /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
     pub fn overruled(&self, denial: &Decision) {
         if denial.reason_code() == Reason::Internal.code() {
@@ -109,18 +109,4 @@ impl Pipeline {
 
 fn no_policies() -> Refusal {
     Refusal::new(Reason::NotReady, "no policies are loaded yet")
-}
-
-/// Counts a decision that is dropped before it is made: whoever asked has hung up.
-struct Unfinished<'a> {
-    telemetry: &'a Telemetry,
-    finished: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.telemetry.cancelled();
-        }
-    }
 }
