@@ -36,7 +36,10 @@ fn every_verdict_has_its_answer() {
         heard.assert_refused(http, reason);
         assert_eq!(heard.metadata("policies"), json!([policy]));
         assert_eq!(heard.metadata("operation"), "orders.getStatus");
-        assert_eq!(heard.metadata("principal"), "User::\"https://login.example.com|alice\"");
+        assert_eq!(
+            heard.metadata("principal"),
+            "User::\"https://login.example.com|alice\""
+        );
         assert_eq!(heard.metadata("snapshot"), world.snapshot());
     }
     let heard = world.ask(Ask::get("/v1/status").host("open.any").bearer(&token));
@@ -72,7 +75,10 @@ fn no_credential_where_one_is_needed_is_told_without_an_error_code() {
     let world = World::new();
     let heard = world.ask(Ask::get("/v1/orders"));
     heard.assert_refused(401, "credential_missing");
-    assert_eq!(heard.header("www-authenticate"), Some("Bearer realm=\"cardea\""));
+    assert_eq!(
+        heard.header("www-authenticate"),
+        Some("Bearer realm=\"cardea\"")
+    );
     assert_eq!(heard.metadata("principal"), "Anonymous");
     assert_eq!(heard.metadata("policies"), json!([]));
 }
@@ -100,7 +106,11 @@ fn an_upstream_is_told_who_asks() {
     assert_eq!(ok.headers.len(), 8);
     // 2 is OVERWRITE_IF_EXISTS_OR_ADD: a client's copy never survives beside ours.
     assert!(ok.headers.iter().all(|option| option.append_action == 2));
-    assert!(ok.headers_to_remove.is_empty(), "{:?}", ok.headers_to_remove);
+    assert!(
+        ok.headers_to_remove.is_empty(),
+        "{:?}",
+        ok.headers_to_remove
+    );
 }
 
 #[test]
@@ -145,7 +155,8 @@ fn identity_headers_have_the_names_that_are_set() {
     assert_eq!(heard.header("x-user"), Some("alice"));
     assert_eq!(heard.header("x-cardea-subject"), None);
     let mut removed = heard.passed().headers_to_remove.clone();
-    removed.retain(|name| name.contains("user") || name.contains("subject") || name.contains("roles"));
+    removed
+        .retain(|name| name.contains("user") || name.contains("subject") || name.contains("roles"));
     assert_eq!(removed, ["x-cardea-roles", "x-cardea-subject", "x_user"]);
 }
 
@@ -165,12 +176,17 @@ fn x1_x2_copies_and_look_alikes_that_a_client_sends_never_survive() {
     for name in forged {
         ask = ask.header(name, "root");
     }
-    ask = ask.header("x-cardea-subject", "root").header("x-other", "stays");
+    ask = ask
+        .header("x-cardea-subject", "root")
+        .header("x-other", "stays");
     let heard = world.ask(ask);
     assert_eq!(heard.header("x-cardea-subject"), Some("alice"));
     let removed = &heard.passed().headers_to_remove;
     for name in forged {
-        assert!(removed.contains(&name.to_ascii_lowercase()), "{name} stays: {removed:?}");
+        assert!(
+            removed.contains(&name.to_ascii_lowercase()),
+            "{name} stays: {removed:?}"
+        );
     }
     // Envoy removes after it sets: what is set must not be named.
     assert!(!removed.contains(&"x-cardea-subject".to_owned()));
@@ -192,7 +208,8 @@ fn x1_identity_headers_of_a_client_are_never_read() {
 #[test]
 fn x3_a_credential_that_was_stripped_on_the_way_is_missing() {
     let world = World::new();
-    let heard = world.ask(Ask::get("/v1/orders").header("connection", "authorization, x-cardea-subject"));
+    let heard =
+        world.ask(Ask::get("/v1/orders").header("connection", "authorization, x-cardea-subject"));
     heard.assert_refused(401, "credential_missing");
 }
 
@@ -211,7 +228,10 @@ fn a_grpc_caller_hears_grpc() {
     let text = format!("a policy forbids this request (forbidden, decision {id})");
     assert_eq!(heard.denied().body, text);
     let heard = ask("/v9//x");
-    assert_eq!((heard.http(), heard.header("grpc-status")), (400, Some("3")));
+    assert_eq!(
+        (heard.http(), heard.header("grpc-status")),
+        (400, Some("3"))
+    );
 }
 
 #[test]
@@ -229,14 +249,21 @@ fn trouble_of_its_own_is_an_error_only_where_the_operator_asks() {
     let world = World::with(|setup| {
         setup.settings["answer"] = json!({ "own_trouble": "envoy_error", "retry_after": "1500ms" });
         setup.first_issuer()["required"] = false.into();
-        setup.issuer.reply("/jwks", crate::issuer::Reply::Status(500));
+        setup
+            .issuer
+            .reply("/jwks", crate::issuer::Reply::Status(500));
     });
     let heard = world.get("/v1/orders");
     assert_eq!(heard.grpc(), 14);
     assert!(
-        matches!(&heard.response.http_response, Some(HttpResponse::ErrorResponse(_))),
+        matches!(
+            &heard.response.http_response,
+            Some(HttpResponse::ErrorResponse(_))
+        ),
         "{heard:?}"
     );
     // A denial stays one.
-    world.ask(Ask::get("/v1/orders")).assert_refused(401, "credential_missing");
+    world
+        .ask(Ask::get("/v1/orders"))
+        .assert_refused(401, "credential_missing");
 }

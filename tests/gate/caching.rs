@@ -15,8 +15,12 @@ fn a_token_is_judged_once_and_then_remembered() {
     let figures = world.figures();
     assert_eq!((figures.judged, figures.hits), (1, 4), "{figures:?}");
     let metrics = world.metrics();
-    assert!((metrics.sum("cardea_token_cache_lookups_total", &["result=\"hit\""]) - 4.0).abs() < 0.1);
-    assert!((metrics.sum("cardea_token_cache_lookups_total", &["result=\"miss\""]) - 1.0).abs() < 0.1);
+    assert!(
+        (metrics.sum("cardea_token_cache_lookups_total", &["result=\"hit\""]) - 4.0).abs() < 0.1
+    );
+    assert!(
+        (metrics.sum("cardea_token_cache_lookups_total", &["result=\"miss\""]) - 1.0).abs() < 0.1
+    );
 }
 
 #[test]
@@ -71,7 +75,9 @@ fn c4_tokens_that_share_all_but_a_byte_are_not_each_other() {
 fn c5_a_key_that_is_withdrawn_takes_its_tokens_along() {
     let old = Key::es256("old");
     let world = World::with(|setup| setup.issuer.publish(&[&setup.key, &old]));
-    let tokens: Vec<String> = (0..200).map(|n| old.token_with(json!({ "jti": n.to_string() }))).collect();
+    let tokens: Vec<String> = (0..200)
+        .map(|n| old.token_with(json!({ "jti": n.to_string() })))
+        .collect();
     for token in &tokens {
         world.present(token).passed();
         world.present(token).passed();
@@ -98,14 +104,17 @@ fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
             "capacity": 1000, "refused_capacity": 2000, "ttl": "5m", "refused_ttl": "5m",
         });
     });
-    let good: Vec<String> = (0..20).map(|n| world.key.token_with(json!({ "jti": n.to_string() }))).collect();
+    let good: Vec<String> = (0..20)
+        .map(|n| world.key.token_with(json!({ "jti": n.to_string() })))
+        .collect();
     for token in &good {
         world.present(token).passed();
     }
     let header = b64(world.key.header().to_string());
     let unknown = b64(json!({"alg": "ES256", "kid": "nobody", "typ": "at+jwt"}).to_string());
     let forge = move |number: usize| {
-        let payload = b64(crate::issuer::changed(claims(), json!({ "sub": number.to_string() })).to_string());
+        let payload =
+            b64(crate::issuer::changed(claims(), json!({ "sub": number.to_string() })).to_string());
         let header = if number % 4 == 0 { &unknown } else { &header };
         format!("{header}.{payload}.{}", b64([7; 64]))
     };
@@ -130,7 +139,11 @@ fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
         world.present(token).passed();
     }
     let after = world.figures();
-    assert_eq!(after.hits - before.hits, 20, "every good one is still known");
+    assert_eq!(
+        after.hits - before.hits,
+        20,
+        "every good one is still known"
+    );
     assert_eq!(after.judged, before.judged, "none was judged again");
     eventually("the memory of refused tokens settles", || {
         // Sizes are told late; looking something up lets them catch up.
@@ -139,7 +152,11 @@ fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
         figures.refused_entries <= 2000 && figures.entries == 20
     });
     // The unknown key cost one fetch beside the first, not five thousand.
-    assert!(world.issuer.asked() <= 3, "{} fetches", world.issuer.asked());
+    assert!(
+        world.issuer.asked() <= 3,
+        "{} fetches",
+        world.issuer.asked()
+    );
 }
 
 #[test]
@@ -157,7 +174,9 @@ fn a_changed_bundle_makes_principals_anew_without_judging_tokens_again() {
     let before = world.snapshot();
     world.write("entities/roles.json", roles);
     eventually("the bundle is swapped", || world.snapshot() != before);
-    world.present(&token).assert_allowed(&["orders-read-by-role"]);
+    world
+        .present(&token)
+        .assert_allowed(&["orders-read-by-role"]);
     let figures = world.figures();
     assert_eq!((figures.judged, figures.hits), (1, 1), "{figures:?}");
 }

@@ -42,14 +42,19 @@ fn pem(der: &[u8], label: &str) -> String {
         .chunks(64)
         .map(|line| String::from_utf8_lossy(line).into_owned())
         .collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
 }
 
 #[test]
 fn tokens_of_every_accepted_kind_are_believed() {
     let (world, rsa, ed) = world_of_three();
     for key in [&world.key, &rsa, &ed] {
-        world.present(&key.token()).assert_allowed(&["orders-read-by-role"]);
+        world
+            .present(&key.token())
+            .assert_allowed(&["orders-read-by-role"]);
     }
 }
 
@@ -57,7 +62,9 @@ fn tokens_of_every_accepted_kind_are_believed() {
 fn j1_alg_none_is_refused_in_every_spelling() {
     let world = World::new();
     let payload = b64(claims().to_string());
-    let algorithms = ["none", "None", "NONE", "nOnE", "", " none", "HS256", "RS1", "ES256K"];
+    let algorithms = [
+        "none", "None", "NONE", "nOnE", "", " none", "HS256", "RS1", "ES256K",
+    ];
     let unsigned = algorithms.iter().flat_map(|algorithm| {
         let header = b64(json!({"alg": algorithm, "kid": "k1", "typ": "at+jwt"}).to_string());
         ["", "AAAA"].map(|signature| format!("{header}.{payload}.{signature}"))
@@ -120,7 +127,10 @@ fn j3_a_key_without_alg_or_an_empty_one_makes_no_mac() {
         setup.issuer.reply("/jwks", Reply::Text(keys.to_string()));
     });
     let header = |kid: &str| json!({"alg": "HS256", "kid": kid, "typ": "at+jwt"});
-    assert_none_is_believed(&world, [hs256(&header("rsa"), b""), hs256(&header("rsa"), b"\0")]);
+    assert_none_is_believed(
+        &world,
+        [hs256(&header("rsa"), b""), hs256(&header("rsa"), b"\0")],
+    );
     // The key itself is good for what it is.
     world.present(&rsa.token()).passed();
     // The shared secrets are no keys: these name keys nobody has, which may cost one fetch.
@@ -145,12 +155,23 @@ fn j4_j5_keys_that_a_token_brings_or_points_to_are_never_looked_at() {
         json!({ "x5u": place }),
         json!({ "jku": place, "kid": "other" }),
     ];
-    for jku in [place.as_str(), "http://169.254.169.254/", "file:///etc/passwd", "//x", ""] {
+    for jku in [
+        place.as_str(),
+        "http://169.254.169.254/",
+        "file:///etc/passwd",
+        "//x",
+        "",
+    ] {
         headers.push(json!({ "jku": jku }));
     }
     let tokens: Vec<String> = headers
         .iter()
-        .flat_map(|header| [attacker.token_under(header.clone()), world.key.token_under(header.clone())])
+        .flat_map(|header| {
+            [
+                attacker.token_under(header.clone()),
+                world.key.token_under(header.clone()),
+            ]
+        })
         .collect();
     assert_none_is_believed(&world, tokens);
     assert_eq!(canary.asked(), 0, "a token had us ask its own server");
@@ -173,12 +194,18 @@ fn j6_a_key_id_is_a_name_and_nothing_else() {
         json!(long),
         json!("k".repeat(6000)),
     ] {
-        world.present(&world.key.token_under(json!({ "kid": kid }))).assert_invalid();
+        world
+            .present(&world.key.token_under(json!({ "kid": kid })))
+            .assert_invalid();
     }
     let null = r#"{"alg":"ES256","typ":"at+jwt","kid":null}"#;
-    world.present(&world.key.sign_texts(null, &claims().to_string())).assert_invalid();
+    world
+        .present(&world.key.sign_texts(null, &claims().to_string()))
+        .assert_invalid();
     // Without a key id, the only key is meant.
-    world.present(&world.key.token_under(json!({ "kid": null }))).passed();
+    world
+        .present(&world.key.token_under(json!({ "kid": null })))
+        .passed();
 }
 
 #[test]
@@ -207,9 +234,13 @@ fn j8_signatures_at_the_edges_are_no_signatures() {
     world.present(&p384.token()).passed();
     let good = world.key.token();
     let (signed, signature) = good.rsplit_once('.').unwrap();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(signature)
+        .unwrap();
     let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
-    let order: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&order[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let order: Vec<u8> = (0..32)
+        .map(|i| u8::from_str_radix(&order[2 * i..2 * i + 2], 16).unwrap())
+        .collect();
     let mut flipped = bytes.clone();
     flipped[40] ^= 1;
     let signatures = [
@@ -227,17 +258,28 @@ fn j8_signatures_at_the_edges_are_no_signatures() {
         vec![1],
         vec![0xff; 64],
     ];
-    let mut tokens: Vec<String> = signatures.iter().map(|bytes| format!("{signed}.{}", b64(bytes))).collect();
+    let mut tokens: Vec<String> = signatures
+        .iter()
+        .map(|bytes| format!("{signed}.{}", b64(bytes)))
+        .collect();
     tokens.push(p384.token_under(json!({ "alg": "ES256" })));
     tokens.push(world.key.token_under(json!({ "alg": "ES384" })));
-    tokens.push(world.key.token_under(json!({ "kid": "p384", "alg": "ES384" })));
+    tokens.push(
+        world
+            .key
+            .token_under(json!({ "kid": "p384", "alg": "ES384" })),
+    );
     assert_none_is_believed(&world, tokens);
 }
 
 #[test]
 fn j9_weak_and_misused_keys_are_left_out_and_the_others_stay() {
-    let (rsa, encrypting, wrapping, private) =
-        (Key::rs256("rsa"), Key::es256("enc"), Key::es256("ops"), Key::es256("d"));
+    let (rsa, encrypting, wrapping, private) = (
+        Key::rs256("rsa"),
+        Key::es256("enc"),
+        Key::es256("ops"),
+        Key::es256("d"),
+    );
     let with = |key: &Key, member: &str, value: Value| {
         let mut jwk = key.jwk();
         jwk[member] = value;
@@ -268,7 +310,9 @@ fn j9_weak_and_misused_keys_are_left_out_and_the_others_stay() {
         world.present(&key.token()).assert_invalid();
     }
     for kid in ["512", "1024", "16384", "e1", "e2", "e3"] {
-        world.present(&rsa.token_under(json!({ "kid": kid }))).assert_invalid();
+        world
+            .present(&rsa.token_under(json!({ "kid": kid })))
+            .assert_invalid();
     }
 }
 
@@ -277,13 +321,30 @@ fn j10_j11_times_are_whole_seconds_within_bounds() {
     let world = World::with(|setup| setup.first_issuer()["clock_skew"] = "0s".into());
     let mut tokens = Vec::new();
     for name in ["exp", "nbf", "iat", "auth_time"] {
-        for value in ["\"9999999999\"", "null", "true", "[1]", "{}", "-1", "0", "1e300", "1e9",
-            "18446744073709551615", "18446744073709551616", "99999999999999999999999999", "\"soon\""] {
+        for value in [
+            "\"9999999999\"",
+            "null",
+            "true",
+            "[1]",
+            "{}",
+            "-1",
+            "0",
+            "1e300",
+            "1e9",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999999999",
+            "\"soon\"",
+        ] {
             let text = with_raw(name, value);
             tokens.push(world.key.sign_texts(&world.key.header().to_string(), &text));
         }
         let fraction = with_raw(name, &format!("{}.5", now() - 5));
-        tokens.push(world.key.sign_texts(&world.key.header().to_string(), &fraction));
+        tokens.push(
+            world
+                .key
+                .sign_texts(&world.key.header().to_string(), &fraction),
+        );
     }
     for claims in [
         json!({ "exp": null }),
@@ -300,7 +361,9 @@ fn j10_j11_times_are_whole_seconds_within_bounds() {
         tokens.push(world.key.token_with(claims));
     }
     assert_none_is_believed(&world, tokens);
-    world.present(&world.key.token_with(json!({ "iat": null, "nbf": now() }))).passed();
+    world
+        .present(&world.key.token_with(json!({ "iat": null, "nbf": now() })))
+        .passed();
 }
 
 /// The usual claims, with one written as given.
@@ -346,7 +409,10 @@ fn j12_j13_a_payload_is_one_object_with_one_reading() {
         format!("{{{inner},\"x\":\"\\ud800\"}}"),
         format!("{{{inner},\"x\":{}1{}}}", "[".repeat(500), "]".repeat(500)),
     ];
-    let mut tokens: Vec<String> = payloads.iter().map(|payload| world.key.sign_texts(&header, payload)).collect();
+    let mut tokens: Vec<String> = payloads
+        .iter()
+        .map(|payload| world.key.sign_texts(&header, payload))
+        .collect();
     let twice = format!("{{\"alg\":\"none\",{}", &header[1..]);
     tokens.push(world.key.sign_texts(&twice, &good));
     let kids = format!("{{\"kid\":\"other\",{}", &header[1..]);
@@ -359,22 +425,44 @@ fn j14_only_the_exact_audience_will_do() {
     let world = World::new();
     let upper = AUDIENCE.to_uppercase();
     let audiences = [
-        json!(null), json!([]), json!(["B"]), json!(5), json!({ AUDIENCE: 1 }), json!(upper),
-        json!(format!("{AUDIENCE} ")), json!(format!("{AUDIENCE}/")), json!(format!("{AUDIENCE}.evil")),
-        json!("https://api"), json!([[AUDIENCE]]), json!([AUDIENCE, 5]), json!(""), json!(true),
+        json!(null),
+        json!([]),
+        json!(["B"]),
+        json!(5),
+        json!({ AUDIENCE: 1 }),
+        json!(upper),
+        json!(format!("{AUDIENCE} ")),
+        json!(format!("{AUDIENCE}/")),
+        json!(format!("{AUDIENCE}.evil")),
+        json!("https://api"),
+        json!([[AUDIENCE]]),
+        json!([AUDIENCE, 5]),
+        json!(""),
+        json!(true),
     ];
     let tokens = audiences.map(|aud| world.key.token_with(json!({ "aud": aud })));
     assert_none_is_believed(&world, tokens);
-    world.present(&world.key.token_with(json!({ "aud": ["B", AUDIENCE] }))).passed();
+    world
+        .present(&world.key.token_with(json!({ "aud": ["B", AUDIENCE] })))
+        .passed();
 }
 
 #[test]
 fn j15_only_the_exact_issuer_will_do() {
     let world = World::new();
     let issuers = [
-        json!(null), json!(1), json!(["evil", ISSUER]), json!([ISSUER]), json!({ "iss": ISSUER }),
-        json!(format!("{ISSUER}/")), json!("https://login.example"), json!(format!("{ISSUER}.evil")),
-        json!("https://LOGIN.example.com"), json!(format!(" {ISSUER}")), json!(""), json!("https://evil.example"),
+        json!(null),
+        json!(1),
+        json!(["evil", ISSUER]),
+        json!([ISSUER]),
+        json!({ "iss": ISSUER }),
+        json!(format!("{ISSUER}/")),
+        json!("https://login.example"),
+        json!(format!("{ISSUER}.evil")),
+        json!("https://LOGIN.example.com"),
+        json!(format!(" {ISSUER}")),
+        json!(""),
+        json!("https://evil.example"),
     ];
     let tokens = issuers.map(|iss| world.key.token_with(json!({ "iss": iss })));
     assert_none_is_believed(&world, tokens);
@@ -388,11 +476,15 @@ fn j16_an_issuer_speaks_for_itself_alone() {
         let mut second = setup.first_issuer().clone();
         second["issuer"] = "https://other.example".into();
         second["keys"] = json!({ "jwks_url": setup.issuer.url("/other") });
-        let issuers = setup.settings["identity"]["issuers"].as_array_mut().unwrap();
+        let issuers = setup.settings["identity"]["issuers"]
+            .as_array_mut()
+            .unwrap();
         issuers.push(second);
     });
     let at_other = json!({ "iss": "https://other.example" });
-    world.present(&world.key.token_with(at_other.clone())).assert_invalid();
+    world
+        .present(&world.key.token_with(at_other.clone()))
+        .assert_invalid();
     world.present(&other.token()).assert_invalid();
     world.present(&other.token_with(at_other.clone())).passed();
     world.get("/v1/orders").passed();
@@ -406,13 +498,24 @@ fn j16_an_issuer_speaks_for_itself_alone() {
 fn j17_only_access_tokens_are_access_tokens() {
     let world = World::new();
     let kinds = [
-        json!(null), json!("JWT"), json!("jwt"), json!("logout+jwt"), json!("dpop+jwt"), json!("id_token+jwt"),
-        json!("at+jwt "), json!(["at+jwt"]), json!(""), json!("secevent+jwt"), json!("text/at+jwt"),
+        json!(null),
+        json!("JWT"),
+        json!("jwt"),
+        json!("logout+jwt"),
+        json!("dpop+jwt"),
+        json!("id_token+jwt"),
+        json!("at+jwt "),
+        json!(["at+jwt"]),
+        json!(""),
+        json!("secevent+jwt"),
+        json!("text/at+jwt"),
     ];
     let tokens = kinds.map(|typ| world.key.token_under(json!({ "typ": typ })));
     assert_none_is_believed(&world, tokens);
     for typ in ["AT+JWT", "application/at+jwt"] {
-        world.present(&world.key.token_under(json!({ "typ": typ }))).passed();
+        world
+            .present(&world.key.token_under(json!({ "typ": typ })))
+            .passed();
     }
 }
 
@@ -444,8 +547,12 @@ fn j18_j19_j20_other_forms_and_sizes_are_refused_unread() {
     ];
     assert_none_is_believed(&world, tokens);
     // Braces and quotes are no token at all, and a megabyte is no header.
-    world.present(&json_form.to_string().replace(',', "")).assert_invalid();
-    world.present(&".".repeat(1 << 20)).assert_refused(400, "malformed_request");
+    world
+        .present(&json_form.to_string().replace(',', ""))
+        .assert_invalid();
+    world
+        .present(&".".repeat(1 << 20))
+        .assert_refused(400, "malformed_request");
 }
 
 #[test]
@@ -465,20 +572,38 @@ fn j21_a_token_has_one_spelling() {
         })
         .collect();
     let mut tokens = spelled;
-    let padded = |part: &str| URL_SAFE.encode(base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap());
+    let padded = |part: &str| {
+        URL_SAFE.encode(
+            base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .decode(part)
+                .unwrap(),
+        )
+    };
     let (header, payload) = signed.split_once('.').unwrap();
     tokens.push(format!("{signed}.{}", padded(signature)));
     tokens.push(format!("{signed}.{signature}="));
     tokens.push(format!("{}.{payload}.{signature}", padded(header) + "="));
-    tokens.push(format!("{header}.{payload}.{}", signature.replace('-', "+").replace('_', "/") + "+"));
+    tokens.push(format!(
+        "{header}.{payload}.{}",
+        signature.replace('-', "+").replace('_', "/") + "+"
+    ));
     assert_none_is_believed(&world, tokens);
-    for bad in [format!("{good}\n"), format!("{good} "), format!(" {good}"), format!("{header}. {payload}.{signature}")] {
+    for bad in [
+        format!("{good}\n"),
+        format!("{good} "),
+        format!(" {good}"),
+        format!("{header}. {payload}.{signature}"),
+    ] {
         let heard = world.present(&bad);
         assert!(!heard.allowed(), "{bad:?}");
         assert!(matches!(heard.http(), 400 | 401), "{heard:?}");
     }
     // The token itself, and the fresh one that showed that good ones still pass.
-    assert_eq!(world.figures().judged, 2, "another spelling was judged by its signature");
+    assert_eq!(
+        world.figures().judged,
+        2,
+        "another spelling was judged by its signature"
+    );
 }
 
 #[test]
@@ -503,8 +628,17 @@ fn j22_subjects_are_compared_to_the_byte() {
         heard.assert_refused(403, "forbidden");
         assert_eq!(heard.metadata("policies"), json!(["profile-of-others"]));
     }
-    for sub in [json!("alice\0evil"), json!(""), json!(null), json!(7), json!(["alice"]), json!("a".repeat(513))] {
-        world.present(&world.key.token_with(json!({ "sub": sub }))).assert_invalid();
+    for sub in [
+        json!("alice\0evil"),
+        json!(""),
+        json!(null),
+        json!(7),
+        json!(["alice"]),
+        json!("a".repeat(513)),
+    ] {
+        world
+            .present(&world.key.token_with(json!({ "sub": sub })))
+            .assert_invalid();
     }
 }
 
@@ -513,7 +647,8 @@ fn h1_a_bearer_credential_is_one_scheme_one_space_one_token() {
     let world = World::new();
     let token = world.key.token();
     for scheme in ["Bearer", "bearer", "bEaReR"] {
-        let heard = world.ask(Ask::get("/v1/orders").header("authorization", &format!("{scheme} {token}")));
+        let heard =
+            world.ask(Ask::get("/v1/orders").header("authorization", &format!("{scheme} {token}")));
         heard.assert_allowed(&["orders-read-by-role"]);
     }
     for value in [
@@ -535,14 +670,19 @@ fn h1_a_bearer_credential_is_one_scheme_one_space_one_token() {
         format!("DPoP {token}"),
         "Bearer =".to_owned(),
     ] {
-        world.ask(Ask::get("/v1/orders").header("authorization", &value)).assert_invalid();
+        world
+            .ask(Ask::get("/v1/orders").header("authorization", &value))
+            .assert_invalid();
     }
 }
 
 #[test]
 fn h2_several_credentials_are_refused_whichever_is_good() {
     let world = World::new();
-    let (good, other) = (world.key.token(), world.key.token_with(json!({ "sub": "bob" })));
+    let (good, other) = (
+        world.key.token(),
+        world.key.token_with(json!({ "sub": "bob" })),
+    );
     let assert_ambiguous = |ask: Ask| {
         let heard = world.ask(ask);
         heard.assert_refused(400, "ambiguous_credential");
@@ -559,7 +699,10 @@ fn h2_several_credentials_are_refused_whichever_is_good() {
         assert_ambiguous(Ask::get("/v1/orders").header("authorization", &value));
     }
     let field = format!("Bearer {good}");
-    let twice: [(&str, &[u8]); 2] = [("authorization", field.as_bytes()), ("Authorization", field.as_bytes())];
+    let twice: [(&str, &[u8]); 2] = [
+        ("authorization", field.as_bytes()),
+        ("Authorization", field.as_bytes()),
+    ];
     assert_ambiguous(Ask::get("/v1/orders").raw_headers(&twice));
     assert_ambiguous(Ask::get(&format!("/v1/orders?access_token={other}")).bearer(&good));
 }
@@ -588,7 +731,13 @@ fn h4_bytes_that_are_no_text_are_refused_before_any_lookup() {
     let world = World::new();
     world.get("/v1/orders").passed();
     let before = world.figures();
-    for value in [&b"Bearer \xe9"[..], b"Bearer \xff", b"Bearer !", b"Bearer a\x01b", b"Bearer \xc3\xa9"] {
+    for value in [
+        &b"Bearer \xe9"[..],
+        b"Bearer \xff",
+        b"Bearer !",
+        b"Bearer a\x01b",
+        b"Bearer \xc3\xa9",
+    ] {
         let heard = world.ask(Ask::get("/v1/orders").raw_headers(&[("authorization", value)]));
         heard.assert_invalid();
     }
@@ -606,16 +755,31 @@ fn e3_claims_never_become_entities() {
         );
     });
     let entity = json!({"__entity": {"type": "Cardea::Role", "id": "support-tier2"}});
-    let ask = |claims: Value, path: &str| world.ask(Ask::get(path).bearer(&world.key.token_with(claims)));
+    let ask =
+        |claims: Value, path: &str| world.ask(Ask::get(path).bearer(&world.key.token_with(claims)));
     // Where roles are read, only strings are roles.
-    for roles in [entity.clone(), json!([entity.clone()]), json!([1]), json!({"admin": true})] {
-        world.present(&world.key.token_with(json!({ "roles": roles }))).assert_invalid();
+    for roles in [
+        entity.clone(),
+        json!([entity.clone()]),
+        json!([1]),
+        json!({"admin": true}),
+    ] {
+        world
+            .present(&world.key.token_with(json!({ "roles": roles })))
+            .assert_invalid();
     }
     // Where claims are only shown to policies, what is no plain value is left out.
-    for x in [entity, json!({"__extn": {"fn": "ip", "arg": "127.0.0.1"}}), json!(null), json!(1.5), json!({"a": "admin"})] {
+    for x in [
+        entity,
+        json!({"__extn": {"fn": "ip", "arg": "127.0.0.1"}}),
+        json!(null),
+        json!(1.5),
+        json!({"a": "admin"}),
+    ] {
         ask(json!({ "x": x }), "/v1/orders/1002").assert_allowed(&["orders-read-by-role"]);
     }
-    ask(json!({ "x": ["admin"] }), "/v1/orders/1002").assert_allowed(&["by-claim", "orders-read-by-role"]);
+    ask(json!({ "x": ["admin"] }), "/v1/orders/1002")
+        .assert_allowed(&["by-claim", "orders-read-by-role"]);
 }
 
 #[test]

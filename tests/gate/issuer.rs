@@ -49,7 +49,10 @@ enum Pair {
 /// Making an RSA key is slow, so all tests share one.
 static RSA: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-    AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap().as_ref().to_vec()
+    AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)
+        .unwrap()
+        .as_ref()
+        .to_vec()
 });
 
 impl Key {
@@ -63,7 +66,11 @@ impl Key {
         let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let fixed = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref());
         let asn1 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der.as_ref());
-        Self::new(kid, "ES256", Pair::Ec(Box::new((fixed.unwrap(), asn1.unwrap()))))
+        Self::new(
+            kid,
+            "ES256",
+            Pair::Ec(Box::new((fixed.unwrap(), asn1.unwrap()))),
+        )
     }
 
     pub(crate) fn es384(kid: &str) -> Self {
@@ -119,7 +126,8 @@ impl Key {
         match &self.pair {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .unwrap();
                 signature
             }
             Pair::Ec(pair) => pair.0.sign(&random, message).unwrap().as_ref().to_vec(),
@@ -130,7 +138,12 @@ impl Key {
     /// The same signature in ASN.1, which JWS does not use.
     pub(crate) fn sign_asn1(&self, message: &[u8]) -> Vec<u8> {
         match &self.pair {
-            Pair::Ec(pair) => pair.1.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
+            Pair::Ec(pair) => pair
+                .1
+                .sign(&SystemRandom::new(), message)
+                .unwrap()
+                .as_ref()
+                .to_vec(),
             Pair::Rsa(_) | Pair::Ed(_) => panic!("only ECDSA signatures come in ASN.1"),
         }
     }
@@ -249,7 +262,11 @@ impl KeyServer {
     }
 
     pub(crate) fn reply(&self, path: &str, reply: Reply) {
-        self.shared.replies.lock().unwrap().insert(path.to_owned(), reply);
+        self.shared
+            .replies
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), reply);
     }
 
     /// Puts these keys at `/jwks`.

@@ -49,12 +49,20 @@ fn k1_without_keys_nothing_is_believed_and_nothing_is_called_invalid() {
         let shown = format!("{reply:?}");
         let world = without_keys(reply);
         eventually("the first fetch fails", || failures(&world) > 0);
-        world.present(&key.token()).assert_refused(503, "keys_unavailable");
-        world.ask(Ask::get("/v1/status")).assert_allowed(&["status-is-public"]);
+        world
+            .present(&key.token())
+            .assert_refused(503, "keys_unavailable");
+        world
+            .ask(Ask::get("/v1/status"))
+            .assert_allowed(&["status-is-public"]);
         let (status, body) = world.admin("/ready");
         assert_eq!(status, 503, "{}", &shown[..shown.len().min(80)]);
         assert!(body.contains(ISSUER), "{body}");
-        assert!(world.issuer.sent() < 16 << 20, "{} bytes were taken", world.issuer.sent());
+        assert!(
+            world.issuer.sent() < 16 << 20,
+            "{} bytes were taken",
+            world.issuer.sent()
+        );
     }
     assert_eq!(elsewhere.asked(), 0, "a redirect was followed");
 }
@@ -63,10 +71,18 @@ fn k1_without_keys_nothing_is_believed_and_nothing_is_called_invalid() {
 fn k1_a_server_that_hangs_or_drips_holds_up_no_request_for_long() {
     for reply in [Reply::Hang, Reply::Drip] {
         let world = without_keys(reply);
-        world.get("/v1/orders").assert_refused(503, "keys_unavailable");
-        assert_eq!(failures(&world), 0, "it waited until the server was given up");
+        world
+            .get("/v1/orders")
+            .assert_refused(503, "keys_unavailable");
+        assert_eq!(
+            failures(&world),
+            0,
+            "it waited until the server was given up"
+        );
         // Whoever needs no key does not wait at all.
-        world.ask(Ask::get("/v1/orders")).assert_refused(401, "credential_missing");
+        world
+            .ask(Ask::get("/v1/orders"))
+            .assert_refused(401, "credential_missing");
         world.present("a.b.c").assert_invalid();
     }
 }
@@ -86,7 +102,12 @@ fn k1_known_keys_go_on_serving_while_the_server_fails() {
     let world = World::new();
     let remembered = world.key.token();
     world.present(&remembered).passed();
-    for reply in [Reply::Status(500), Reply::Text("{}".to_owned()), Reply::Flood(1 << 20), Reply::Close] {
+    for reply in [
+        Reply::Status(500),
+        Reply::Text("{}".to_owned()),
+        Reply::Flood(1 << 20),
+        Reply::Close,
+    ] {
         world.issuer.reply("/jwks", reply);
         let before = failures(&world);
         world.refresh();
@@ -101,7 +122,9 @@ fn k1_known_keys_go_on_serving_while_the_server_fails() {
     assert!(metrics.0.contains(&label), "{}", metrics.0);
     // An unknown key cannot be told from a forged one now: that is trouble of ours, not of the caller's.
     let rotated = Key::es256("k2");
-    world.present(&rotated.token()).assert_refused(503, "keys_unavailable");
+    world
+        .present(&rotated.token())
+        .assert_refused(503, "keys_unavailable");
 }
 
 #[test]
@@ -115,7 +138,9 @@ fn k1_keys_end_when_they_are_older_than_allowed() {
     world.present(&remembered).passed();
     world.issuer.reply("/jwks", Reply::Status(500));
     eventually("old keys end", || !world.present(&remembered).allowed());
-    world.present(&remembered).assert_refused(503, "keys_unavailable");
+    world
+        .present(&remembered)
+        .assert_refused(503, "keys_unavailable");
     eventually("readiness ends", || world.admin("/ready").0 == 503);
     world.issuer.publish(&[&world.key]);
     eventually("keys are back", || world.present(&remembered).allowed());
@@ -141,7 +166,11 @@ fn c7_a_flood_of_unknown_key_ids_costs_one_fetch_an_interval() {
     let world = World::with(|setup| setup.first_issuer()["unknown_kid_interval"] = "1h".into());
     assert_eq!(world.issuer.asked(), 1);
     let tokens: Vec<String> = (0..500)
-        .map(|n| world.key.token_under(json!({ "kid": format!("k{}", n + 2) })))
+        .map(|n| {
+            world
+                .key
+                .token_under(json!({ "kid": format!("k{}", n + 2) }))
+        })
         .collect();
     let asks: Vec<_> = tokens
         .iter()
@@ -167,7 +196,9 @@ fn c7_the_timer_finds_a_rotation_while_a_flood_goes_on() {
         issuer["refresh_interval"] = "1s".into();
         issuer["unknown_kid_interval"] = "1h".into();
     });
-    world.present(&world.key.token_under(json!({ "kid": "x" }))).assert_invalid();
+    world
+        .present(&world.key.token_under(json!({ "kid": "x" })))
+        .assert_invalid();
     let next = Key::es256("next");
     let token = next.token();
     world.issuer.publish(&[&next]);
@@ -208,9 +239,13 @@ fn c8_a_failure_that_passes_is_never_remembered_as_a_refusal() {
     let world = without_keys(Reply::Status(500));
     eventually("the first fetch fails", || failures(&world) > 0);
     let token = world.key.token();
-    world.present(&token).assert_refused(503, "keys_unavailable");
+    world
+        .present(&token)
+        .assert_refused(503, "keys_unavailable");
     world.issuer.publish(&[&world.key]);
-    eventually("keys are there", || world.app().wait_until_ready(Duration::ZERO));
+    eventually("keys are there", || {
+        world.app().wait_until_ready(Duration::ZERO)
+    });
     world.present(&token).passed();
 }
 
@@ -219,7 +254,10 @@ fn discovered(document: impl FnOnce(&KeyServer) -> Value) -> World {
     let mut setup = Setup::new();
     let issuer = setup.issuer.url("/tenant/");
     let document = document(&setup.issuer).to_string();
-    setup.issuer.reply("/tenant/.well-known/openid-configuration", Reply::Text(document));
+    setup.issuer.reply(
+        "/tenant/.well-known/openid-configuration",
+        Reply::Text(document),
+    );
     let settings = setup.first_issuer();
     settings["issuer"] = issuer.into();
     settings["keys"] = "discovery".into();
@@ -228,9 +266,13 @@ fn discovered(document: impl FnOnce(&KeyServer) -> Value) -> World {
 
 #[test]
 fn keys_are_found_by_discovery() {
-    let world = discovered(|issuer| json!({ "issuer": issuer.url("/tenant/"), "jwks_uri": issuer.url("/jwks") }));
+    let world = discovered(
+        |issuer| json!({ "issuer": issuer.url("/tenant/"), "jwks_uri": issuer.url("/jwks") }),
+    );
     assert!(world.app().wait_until_ready(PATIENCE));
-    let token = world.key.token_with(json!({ "iss": world.issuer.url("/tenant/") }));
+    let token = world
+        .key
+        .token_with(json!({ "iss": world.issuer.url("/tenant/") }));
     world.present(&token).passed();
 }
 
@@ -246,8 +288,12 @@ fn k1_a_discovery_document_of_somebody_else_is_not_believed() {
     for case in cases {
         let world = discovered(case);
         eventually("the first fetch fails", || failures(&world) > 0);
-        let token = world.key.token_with(json!({ "iss": world.issuer.url("/tenant/") }));
-        world.present(&token).assert_refused(503, "keys_unavailable");
+        let token = world
+            .key
+            .token_with(json!({ "iss": world.issuer.url("/tenant/") }));
+        world
+            .present(&token)
+            .assert_refused(503, "keys_unavailable");
     }
 }
 
@@ -262,6 +308,8 @@ fn keys_come_from_a_file_and_follow_it() {
     });
     world.get("/v1/orders").passed();
     std::fs::write(&file, jwks(&[&next])).unwrap();
-    eventually("the new key is read", || world.present(&next.token()).allowed());
+    eventually("the new key is read", || {
+        world.present(&next.token()).allowed()
+    });
     world.get("/v1/orders").assert_invalid();
 }

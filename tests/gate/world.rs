@@ -169,7 +169,10 @@ impl World {
         let mut setup = Setup::new();
         change(&mut setup);
         let world = setup.start();
-        assert!(world.app().wait_until_ready(PATIENCE), "it does not become ready");
+        assert!(
+            world.app().wait_until_ready(PATIENCE),
+            "it does not become ready"
+        );
         world
     }
 
@@ -270,7 +273,11 @@ pub(crate) fn tick() -> Instant {
 
 pub(crate) fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
@@ -425,7 +432,10 @@ impl Heard {
     }
 
     pub(crate) fn grpc(&self) -> i32 {
-        self.response.status.as_ref().map_or(0, |status| status.code)
+        self.response
+            .status
+            .as_ref()
+            .map_or(0, |status| status.code)
     }
 
     /// What an allowed request is changed by.
@@ -478,7 +488,11 @@ impl Heard {
     /// One entry of the dynamic metadata.
     pub(crate) fn metadata(&self, name: &str) -> Value {
         let metadata = self.response.dynamic_metadata.as_ref().unwrap();
-        match metadata.fields.get(name).and_then(|value| value.kind.as_ref()) {
+        match metadata
+            .fields
+            .get(name)
+            .and_then(|value| value.kind.as_ref())
+        {
             Some(Kind::StringValue(text)) => text.as_str().into(),
             Some(Kind::ListValue(list)) => {
                 let texts = list.values.iter().map(|value| match &value.kind {
@@ -493,7 +507,10 @@ impl Heard {
     }
 
     pub(crate) fn reason(&self) -> String {
-        self.metadata("reason").as_str().unwrap_or_default().to_owned()
+        self.metadata("reason")
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// It is allowed, by exactly these policies, whatever their order.
@@ -507,7 +524,10 @@ impl Heard {
         };
         named.sort_by_key(ToString::to_string);
         assert_eq!(named, policies);
-        assert_eq!(self.header("x-cardea-decision"), self.metadata("decision").as_str());
+        assert_eq!(
+            self.header("x-cardea-decision"),
+            self.metadata("decision").as_str()
+        );
     }
 
     /// It is refused with this HTTP status and this reason, in every respect as callers are promised.
@@ -526,7 +546,10 @@ impl Heard {
         };
         assert_eq!(self.grpc(), grpc);
         assert_eq!(self.metadata("verdict"), "deny");
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
         assert_eq!(self.header("cache-control"), Some("no-store"));
         let challenged = http == 401 || reason == "ambiguous_credential";
         assert_eq!(self.header("www-authenticate").is_some(), challenged);
@@ -540,7 +563,11 @@ impl Heard {
         assert!(problem["detail"].is_string());
         assert_eq!(problem["decision"], self.metadata("decision"));
         let id = problem["decision"].as_str().unwrap();
-        assert_eq!((id.len(), id.as_bytes()[14]), (36, b'7'), "a UUID, version 7");
+        assert_eq!(
+            (id.len(), id.as_bytes()[14]),
+            (36, b'7'),
+            "a UUID, version 7"
+        );
     }
 
     /// It is refused as an invalid credential, without a word on what was wrong with it.
