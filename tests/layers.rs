@@ -43,16 +43,22 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Names that only some modules may say, in code.
-const NAMES: [(&str, &[&str]); 1] = [(
-    "StatusCode",
-    &[
-        // What callers of Envoy hear: the one table.
-        "envoy::response",
-        // An HTTP server of its own, for operators, and an HTTP client.
-        "admin::routes",
-        "identity::fetch",
-    ],
-)];
+const NAMES: [(&str, &[&str]); 3] = [
+    (
+        "StatusCode",
+        &[
+            // What callers of Envoy hear: the one table.
+            "envoy::response",
+            // An HTTP server of its own, for operators, and an HTTP client.
+            "admin::routes",
+            "identity::fetch",
+        ],
+    ),
+    // A principal of a caller who is supposed and not proven, and decisions about one: nothing that answers Envoy may
+    // come near them.
+    ("supposed", &["policy", "pipeline::rehearsal"]),
+    ("rehearse", &["cli"]),
+];
 
 /// Proofs, and the one module that may make each.
 const PROOFS: [(&str, &str); 2] = [
@@ -331,6 +337,11 @@ impl<'ast> Visit<'ast> for Reader {
         self.say(vec![item.ident.to_string()], item.ident.span());
     }
 
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        self.say(vec![call.method.to_string()], call.method.span());
+        visit::visit_expr_method_call(self, call);
+    }
+
     /// `pub(crate)` is no import.
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}
 
@@ -595,6 +606,14 @@ mod a_check_finds {
             house(&[("envoy.rs", "mod response;"), ("envoy/response.rs", text)]),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn a_supposed_caller_on_the_way_of_a_real_one() {
+        let text = "fn f() { policies.supposed(attributes); }";
+        assert_found(&[("pipeline.rs", text)], "may say `supposed`");
+        let text = "fn f() { g(Policies::supposed); h!(s.rehearse(x)); }";
+        assert_eq!(house(&[("app.rs", text)]).len(), 2);
     }
 
     #[test]

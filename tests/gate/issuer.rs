@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -215,6 +215,8 @@ pub(crate) enum Reply {
     Redirect(String),
     /// Nothing, until the client hangs up.
     Hang,
+    /// Nothing, until there is another reply at this path; then that one.
+    Hold,
     /// A body of which a byte comes each 100 ms, without end.
     Drip,
     /// A body of this many bytes.
@@ -235,6 +237,7 @@ struct Shared {
     asked: Mutex<Vec<String>>,
     sent: AtomicU64,
     hanging: AtomicU64,
+    changed: Condvar,
     closing: AtomicBool,
 }
 
@@ -267,6 +270,7 @@ impl KeyServer {
             .lock()
             .unwrap()
             .insert(path.to_owned(), reply);
+        self.shared.changed.notify_all();
     }
 
     /// Puts these keys at `/jwks`.
@@ -293,6 +297,7 @@ impl KeyServer {
 impl Drop for KeyServer {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.changed.notify_all();
         // Wakes the thread that accepts.
         let _woken = TcpStream::connect(self.address);
     }
@@ -309,12 +314,11 @@ impl Shared {
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push(path.clone());
-        let reply = self.replies.lock().unwrap().get(&path).cloned();
-        match reply.unwrap_or(Reply::Status(404)) {
+        match self.next_reply(&path).unwrap_or(Reply::Status(404)) {
             Reply::Text(text) => answer(&mut stream, 200, "", &text),
             Reply::Status(status) => answer(&mut stream, status, "", "<html>oh no</html>"),
             Reply::Redirect(to) => answer(&mut stream, 302, &format!("location: {to}\r\n"), ""),
-            Reply::Close => Ok(()),
+            Reply::Close | Reply::Hold => Ok(()),
             Reply::Hang => {
                 self.hanging.fetch_add(1, Ordering::SeqCst);
                 let ended = stream.read(&mut byte).map(|_| ());
@@ -324,6 +328,21 @@ impl Shared {
             Reply::Drip => drip(&mut stream),
             Reply::Flood(bytes) => self.flood(&mut stream, bytes),
         }
+    }
+
+    /// The reply at a path, once it is there.
+    fn next_reply(&self, path: &str) -> Option<Reply> {
+        let mut replies = self.replies.lock().unwrap();
+        self.hanging.fetch_add(1, Ordering::SeqCst);
+        while matches!(replies.get(path), Some(Reply::Hold)) && !self.closing.load(Ordering::SeqCst)
+        {
+            let waited = self
+                .changed
+                .wait_timeout(replies, Duration::from_millis(100));
+            replies = waited.unwrap().0;
+        }
+        self.hanging.fetch_sub(1, Ordering::SeqCst);
+        replies.get(path).cloned()
     }
 
     fn flood(&self, stream: &mut TcpStream, bytes: u64) -> std::io::Result<()> {

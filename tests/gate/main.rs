@@ -4,10 +4,14 @@
 
 mod answers;
 mod caching;
+mod child;
 mod credentials;
+mod health;
 mod issuer;
 mod keys;
 mod policies;
 mod reload;
 mod requests;
+mod secrets;
+mod start;
 mod world;

@@ -188,8 +188,10 @@ impl World {
         self.pipeline().identity.figures()
     }
 
-    pub(crate) fn stop(mut self) {
+    /// Stops the application, and waits for something to hear of it.
+    pub(crate) fn stop_and<F: Future>(mut self, hears: F) -> F::Output {
         self.app.take().unwrap().stop();
+        self.runtime.block_on(hears)
     }
 
     /// Runs a future beside the application.
@@ -504,6 +506,14 @@ impl Heard {
             None => Value::Null,
             other => panic!("{name} is {other:?}"),
         }
+    }
+
+    /// The same without the names of removed headers, which repeat what the client sent, to Envoy alone.
+    pub(crate) fn without_removed_names(mut self) -> Self {
+        if let Some(HttpResponse::OkResponse(ok)) = &mut self.response.http_response {
+            ok.headers_to_remove.clear();
+        }
+        self
     }
 
     pub(crate) fn reason(&self) -> String {
