@@ -90,6 +90,7 @@ impl Pipeline {
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
+        trail.notes = judgement.notes;
         judgement.verdict
     }
 

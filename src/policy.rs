@@ -33,7 +33,7 @@ pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
 use slice::Slice;
 use source::Sources;
@@ -120,14 +120,7 @@ impl Policies {
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
             Some(slice) => slice.judge(&self.statics, question),
-            None => Judgement {
-                verdict: Err(Refusal::new(
-                    Reason::Internal,
-                    "the operation has no action in the schema",
-                )),
-                determining: Vec::new(),
-                faults: Vec::new(),
-            },
+            None => Judgement::impossible("the operation has no action in the schema"),
         }
     }
 

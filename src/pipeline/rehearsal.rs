@@ -68,6 +68,7 @@ impl Snapshot {
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
+        trail.notes = judgement.notes;
         judgement.verdict
     }
 }
