@@ -115,7 +115,11 @@ fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
     let forge = move |number: usize| {
         let payload =
             b64(crate::issuer::changed(claims(), json!({ "sub": number.to_string() })).to_string());
-        let header = if number % 4 == 0 { &unknown } else { &header };
+        let header = if number.is_multiple_of(4) {
+            &unknown
+        } else {
+            &header
+        };
         format!("{header}.{payload}.{}", b64([7; 64]))
     };
     let forge = std::sync::Arc::new(forge);

@@ -787,7 +787,7 @@ fn j3_settings_with_a_shared_secret_are_refused() {
     for algorithm in ["HS256", "none", "hs256", "ES256K"] {
         let mut setup = Setup::new();
         setup.first_issuer()["algorithms"] = json!([algorithm]);
-        let problems = crate::world::start(&setup.settings).err().expect("refused");
+        let problems = crate::world::start(&setup.settings).expect_err("refused");
         assert!(problems[0].message.contains(algorithm), "{problems:?}");
     }
 }

@@ -348,7 +348,7 @@ impl Shared {
     fn flood(&self, stream: &mut TcpStream, bytes: u64) -> std::io::Result<()> {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
-        let chunk = [b' '; 65_536];
+        let chunk = vec![b' '; 65_536];
         let mut left = bytes;
         while left > 0 {
             stream.write_all(&chunk)?;

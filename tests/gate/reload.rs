@@ -169,9 +169,12 @@ fn assert_refused_and_kept(world: &World, spoil: impl FnOnce(&Path), mend: impl 
     assert!(is("cardea_bundle_stale", 1.0), "{}", metrics.0);
     assert!(is("cardea_ready", 1.0));
     assert!(metrics.0.contains(&format!("digest=\"{before}\"")));
-    assert!(metrics.0.lines().any(|line| line.starts_with("cardea_")
-        && line.contains("reload")
-        && !line.ends_with(" 0")));
+    let refused = metrics.sum("cardea_bundle_reload_failures_total", &[]);
+    assert!(
+        refused > f64::from(u32::try_from(failures).unwrap()),
+        "{}",
+        metrics.0
+    );
     mend(world.bundle.path());
     eventually("the mended bundle is in force", || {
         !world.pipeline().snapshots.stale()

@@ -106,17 +106,14 @@ fn leaks(text: &str, keys: &[&Key], asks: &mut [Ask]) -> Vec<String> {
 fn a3_no_answer_metric_or_debug_text_holds_what_was_planted() {
     let world = World::new();
     let mut asks = planted(&world.key);
-    let mut told = String::new();
-    for ask in &asks {
-        told.push_str(&format!(
-            "{:?}\n",
-            world.ask(ask.clone()).without_removed_names()
-        ));
-    }
-    told.push_str(&world.metrics().0);
-    told.push_str(&world.admin("/ready").1);
-    told.push_str(&format!("{:?}", world.pipeline()));
-    told.push_str(&format!("{:?}", world.app()));
+    let mut told: Vec<String> = asks
+        .iter()
+        .map(|ask| format!("{:?}", world.ask(ask.clone()).without_removed_names()))
+        .collect();
+    told.push(world.metrics().0);
+    told.push(world.admin("/ready").1);
+    told.push(format!("{:?} {:?}", world.pipeline(), world.app()));
+    let told = told.join("\n");
     let found = leaks(&told, &[&world.key], &mut asks);
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -222,7 +219,7 @@ fn a3_settings_with_a_secret_in_the_wrong_place_are_refused_without_repeating_it
     ] {
         let mut settings = crate::world::settings(&issuer, bundle.path());
         settings[section] = value;
-        let problems = crate::world::start(&settings).err().expect("refused");
+        let problems = crate::world::start(&settings).expect_err("refused");
         assert!(!format!("{problems:?}").contains(CANARY), "{problems:?}");
     }
     // What stands for a token in memory is no token.

@@ -15,7 +15,7 @@ fn r2_a_bad_bundle_at_start_is_refused_with_every_mistake() {
         "y.cedar",
         "@nonsense(\"1\") permit (principal, action, resource);",
     );
-    let problems = start(&setup.settings).err().expect("refused");
+    let problems = start(&setup.settings).expect_err("refused");
     let text = format!("{problems:?}");
     assert!(
         problems
@@ -206,14 +206,15 @@ fn check_schema(root: &Value, part: &Value, place: &str, faults: &mut Vec<String
         }
         return;
     };
-    if let Some(target) = members.get("$ref").and_then(Value::as_str) {
-        if target
+    let there = |target: &str| {
+        target
             .strip_prefix('#')
             .and_then(|path| root.pointer(path))
-            .is_none()
-        {
-            faults.push(format!("{place} refers to {target}, which is not there"));
-        }
+            .is_some()
+    };
+    let target = members.get("$ref").and_then(Value::as_str);
+    if let Some(target) = target.filter(|target| !there(target)) {
+        faults.push(format!("{place} refers to {target}, which is not there"));
     }
     let named: Vec<&Value> = match members.get("type") {
         None => Vec::new(),
