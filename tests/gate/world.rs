@@ -308,7 +308,6 @@ impl Metrics {
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) check: CheckRequest,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl Ask {
@@ -339,7 +338,6 @@ impl Ask {
             check: CheckRequest {
                 attributes: Some(attributes),
             },
-            timeout: None,
         }
     }
 
@@ -387,19 +385,8 @@ impl Ask {
         self
     }
 
-    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
     pub(crate) async fn send(self, mut client: AuthorizationClient<Channel>) -> Heard {
-        let mut request = tonic::Request::new(self.check);
-        if let Some(timeout) = self.timeout {
-            // Only told to the server: the client itself waits, to hear whether an answer came.
-            let value = format!("{}m", timeout.as_millis()).parse().unwrap();
-            request.metadata_mut().insert("grpc-timeout", value);
-        }
-        let answer = client.check(request).await;
+        let answer = client.check(self.check).await;
         Heard {
             response: answer
                 .unwrap_or_else(|status| panic!("a gRPC error is no denial: {status:?}"))
