@@ -2,6 +2,7 @@
 
 mod rehearsal;
 mod reload;
+mod shadow;
 mod snapshot;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
 pub use reload::{BundleSettings, Snapshots};
+pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
 
 /// Everything a decision needs.
@@ -27,6 +29,8 @@ pub struct Pipeline {
     pub identity: Arc<Identity<Principal>>,
     /// In which circumstances.
     pub context: Context,
+    /// What would have been decided otherwise.
+    pub shadow: Shadow,
     /// Who is told of every decision.
     pub telemetry: Arc<Telemetry>,
     /// What time it is.
@@ -77,6 +81,7 @@ impl Pipeline {
 
         // In which circumstances?
         let facts = self.context.gather(request, &trail.arrival);
+        let facts = &*trail.facts.insert(facts);
 
         // May they?
         let judgement = snapshot.policies.judge(Question {
@@ -86,7 +91,7 @@ impl Pipeline {
             },
             request,
             matched,
-            facts: &facts,
+            facts,
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
@@ -97,6 +102,11 @@ impl Pipeline {
     /// Counts a decision that is dropped before it is made: whoever asked has hung up.
     pub fn abandoned(&self) {
         self.telemetry.cancelled();
+    }
+
+    /// Told of a decision once it was answered: what comes now delays nobody.
+    pub fn answered(&self, decision: Decision) {
+        self.shadow.consider(decision, self.snapshots.current());
     }
 
     /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.

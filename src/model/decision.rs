@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Matched, Refusal, Severity};
+use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +127,8 @@ pub struct Trail {
     pub matched: Option<Matched>,
     /// Who asks.
     pub caller: Option<Caller>,
+    /// In which circumstances.
+    pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
     pub cache_hit: Option<bool>,
     /// The policies that determined the verdict: the permits that applied, or the forbids.
@@ -150,6 +152,7 @@ impl Trail {
             request: None,
             matched: None,
             caller: None,
+            facts: None,
             cache_hit: None,
             determining: Vec::new(),
             faults: Vec::new(),

@@ -29,6 +29,9 @@ pub struct BundleSettings {
     pub poll: Period,
     /// How often every file is read again even if nothing seems to have changed, for file systems whose times lie.
     pub reread: Period,
+    /// A folder with a candidate bundle. It decides nothing: every decision is made again from it after the answer, and
+    /// what it would have decided otherwise is counted and listed (`/shadow` on the admin endpoint).
+    pub candidate: Option<PathBuf>,
 }
 
 impl Default for BundleSettings {
@@ -37,11 +40,23 @@ impl Default for BundleSettings {
             path: PathBuf::from("policies"),
             poll: Period::millis(300),
             reread: Period::seconds(60),
+            candidate: None,
         }
     }
 }
 
 impl BundleSettings {
+    /// The same settings for the candidate's folder, if there is one.
+    #[must_use]
+    pub fn candidate(&self) -> Option<Self> {
+        let path = self.candidate.clone()?;
+        Some(Self {
+            path,
+            candidate: None,
+            ..self.clone()
+        })
+    }
+
     /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -132,6 +147,13 @@ impl Snapshots {
         }
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         loaded
+    }
+
+    /// Reads the bundle and puts it in force, or logs why not. Blocks.
+    pub fn load_or_tell(&self, message: &'static str) {
+        for problem in self.load().err().unwrap_or_default() {
+            tracing::error!(%problem, "{message}");
+        }
     }
 
     fn load_files(&self, files: &BundleFiles) -> Result<Arc<Snapshot>, Vec<Problem>> {

@@ -1,9 +1,12 @@
 //! Policies as they are written: parsed, named, placed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator,
+};
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
@@ -113,8 +116,11 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
+        // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
+        let mut told = HashSet::new();
         result
             .validation_errors()
+            .filter(|error| told.insert(mistake(*error)))
             .map(|error| {
                 let id: &str = error.policy_id().as_ref();
                 let problem = Problem::new(error.to_string());
@@ -129,6 +135,17 @@ impl Sources {
             })
             .collect()
     }
+}
+
+/// What makes a mistake the same one: the policy, the kind of mistake, and where in the text it is.
+fn mistake(error: &ValidationError) -> (String, Discriminant<ValidationError>, String) {
+    let mut labels = error.labels().into_iter().flatten();
+    let place = labels.next().map_or_else(
+        || error.to_string(),
+        |label| format!("{}+{}", label.offset(), label.len()),
+    );
+    let policy: &str = error.policy_id().as_ref();
+    (policy.to_owned(), discriminant(error), place)
 }
 
 /// A Cedar error, placed in its file.

@@ -39,6 +39,11 @@ fn r2_a_bad_bundle_ends_the_program_with_code_2_and_its_place() {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("x.cedar:3:1: "), "{text}");
         assert!(text.contains("nonsense"), "{text}");
+        assert_eq!(
+            text.matches("error: ").count(),
+            1,
+            "one mistake, told once: {text}"
+        );
     }
 }
 

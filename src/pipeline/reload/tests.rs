@@ -20,6 +20,7 @@ fn snapshots(folder: &Path) -> Arc<Snapshots> {
         path: folder.to_path_buf(),
         poll: Period::millis(50),
         reread: Period::seconds(60),
+        candidate: None,
     };
     Arc::new(Snapshots::new(settings, Arc::new(SystemClock)))
 }
@@ -132,6 +133,7 @@ fn settings_are_held_to_sensible_bounds() {
         path: PathBuf::new(),
         poll: Period::millis(1),
         reread: Period::millis(0),
+        candidate: None,
     };
     assert_eq!(settings.problems().len(), 3);
 }
