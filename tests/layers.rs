@@ -34,14 +34,16 @@ const CRATES: [(&str, &[&str]); 4] = [
     // Exporters speak OTLP, whose metadata and TLS settings are tonic's types.
     ("tonic", &["envoy", "telemetry::collector"]),
     ("prost", &["envoy"]),
+    // What only computes needs no runtime.
     (
         "tokio",
         &[
             "admin",
             "app",
+            "cli",
             "envoy",
             "identity",
-            "pipeline::reload",
+            "pipeline",
             "telemetry",
         ],
     ),

@@ -120,7 +120,7 @@ impl Sources {
         let mut told = HashSet::new();
         result
             .validation_errors()
-            .filter(|error| told.insert(mistake(*error)))
+            .filter(|error| told.insert(mistake(error)))
             .map(|error| {
                 let id: &str = error.policy_id().as_ref();
                 let problem = Problem::new(error.to_string());
@@ -139,7 +139,7 @@ impl Sources {
 
 /// What makes a mistake the same one: the policy, the kind of mistake, and where in the text it is.
 fn mistake(error: &ValidationError) -> (String, Discriminant<ValidationError>, String) {
-    let mut labels = error.labels().into_iter().flatten();
+    let mut labels = miette::Diagnostic::labels(error).into_iter().flatten();
     let place = labels.next().map_or_else(
         || error.to_string(),
         |label| format!("{}+{}", label.offset(), label.len()),
