@@ -172,7 +172,7 @@ fn truth(value: &Value) -> Result<bool, String> {
 /// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
 /// applies allows; everything else denies.
 fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
-    if let Some(refusal) = forbidden(tally) {
+    if let Some(refusal) = forbidden(tally, anonymous) {
         return Err(refusal);
     }
     if tally.forbid_failed() {
@@ -193,8 +193,9 @@ fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
 }
 
 /// The answer of the forbids that apply. A better login is offered only where it would be enough: every forbid asks for
-/// one, none failed, and a permit applies. Otherwise the strongest of the other answers stands.
-fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
+/// one, none failed, and a permit applies. Whoever presented no credential is asked for one, unless some forbid would stand
+/// whoever asked. Otherwise the strongest of the other answers stands.
+fn forbidden(tally: &Tally<'_>, anonymous: bool) -> Option<Refusal> {
     let strongest = tally
         .forbids
         .iter()
@@ -205,6 +206,9 @@ fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
         OnDeny::Quarantine => Reason::Quarantined,
         OnDeny::Gone => Reason::Retired,
         OnDeny::SlowDown => Reason::TooManyRequests,
+        OnDeny::Forbid if anonymous && tally.forbids.iter().all(|policy| policy.asks_who()) => {
+            Reason::CredentialMissing
+        }
         OnDeny::Forbid => Reason::Forbidden,
         OnDeny::HumanApproval => Reason::ApprovalRequired,
         OnDeny::BadRequest => Reason::ContractViolated,

@@ -118,7 +118,7 @@ impl Sources {
         );
         // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
         let mut told = HashSet::new();
-        result
+        let mut problems: Vec<Problem> = result
             .validation_errors()
             .filter(|error| told.insert(mistake(error)))
             .map(|error| {
@@ -133,7 +133,9 @@ impl Sources {
                     None => problem,
                 }
             })
-            .collect()
+            .collect();
+        problems.sort();
+        problems
     }
 }
 

@@ -211,3 +211,28 @@ fn what_the_determining_policies_note_is_gathered() {
     assert_eq!(notes.said.as_deref(), Some("it does not exist"));
     assert_eq!((notes.severity, notes.obligations), (None, Vec::new()));
 }
+
+#[test]
+fn an_anonymous_caller_is_asked_for_a_credential_unless_it_would_not_help() {
+    let world = || World::new("a0.list", "").anonymous();
+    let about_callers = [
+        "forbid (principal is Cardea::Anonymous, action, resource);",
+        r#"forbid (principal, action, resource) unless { principal in Cardea::Role::"r0" };"#,
+        "forbid (principal, action, resource) when { context.token.assurance < 2 };",
+    ];
+    for forbid in about_callers {
+        let policies = format!("{PERMIT}{forbid}");
+        assert_eq!(
+            reason(&policies, &world()),
+            Some(Reason::CredentialMissing),
+            "{forbid}"
+        );
+    }
+    let whoever_asks = "forbid (principal, action, resource) when { context.request.documented };";
+    assert_eq!(
+        reason(&format!("{PERMIT}{whoever_asks}"), &world()),
+        Some(Reason::Forbidden)
+    );
+    let both = format!("{PERMIT}{whoever_asks}{}", about_callers[0]);
+    assert_eq!(reason(&both, &world()), Some(Reason::Forbidden));
+}
