@@ -56,8 +56,9 @@ const NAMES: [(&str, &[&str]); 3] = [
         &[
             // What callers of Envoy hear: the one table.
             "envoy::response",
-            // An HTTP server of its own, for operators, and an HTTP client.
+            // HTTP servers of their own, for operators and for the demo, and an HTTP client.
             "admin::routes",
+            "cli::demo",
             "identity::fetch",
         ],
     ),

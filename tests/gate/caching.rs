@@ -1,8 +1,20 @@
 //! What is remembered of tokens, and when it must not be.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::issuer::{Key, b64, claims, now};
+use cardea::identity::Identity;
+use cardea::model::{
+    AccessRequest, Arrival, Body, CanonicalPath, Clock, Headers, Host, ManualClock, Method,
+    PathRules, Peer, Query, Scheme, SnapshotId,
+};
+use jiff::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::issuer::{AUDIENCE, ISSUER, Key, b64, claims, now};
 use crate::world::{Ask, World, eventually};
 
 #[test]
@@ -124,10 +136,10 @@ fn c6_a_flood_of_forged_tokens_pushes_out_no_good_one() {
         };
         format!("{header}.{payload}.{}", b64([7; 64]))
     };
-    let forge = std::sync::Arc::new(forge);
+    let forge = Arc::new(forge);
     let floods: Vec<_> = (0..4)
         .map(|flood| {
-            let (client, forge) = (world.client(), std::sync::Arc::clone(&forge));
+            let (client, forge) = (world.client(), Arc::clone(&forge));
             world.spawn(async move {
                 for number in (flood..FORGED).step_by(4) {
                     let ask = Ask::get("/v1/orders").bearer(&forge(number));
@@ -181,4 +193,108 @@ fn a_changed_bundle_makes_principals_anew_without_judging_tokens_again() {
         .assert_allowed(&["orders-read-by-role"]);
     let figures = world.figures();
     assert_eq!((figures.judged, figures.hits), (1, 1), "{figures:?}");
+}
+
+/// Who asks, as the identity room alone tells it, by a clock that is moved by hand.
+struct ByHand {
+    clock: Arc<ManualClock>,
+    identity: Arc<Identity<()>>,
+    runtime: Runtime,
+    _keys: TempDir,
+}
+
+impl ByHand {
+    fn new(key: &Key, start: i64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        std::fs::write(&file, crate::issuer::jwks(&[key])).unwrap();
+        let settings = json!({ "issuers": [{
+            "issuer": ISSUER, "audiences": [AUDIENCE], "keys": { "jwks_file": file }, "clock_skew": "0s",
+            "max_stale": "24h",
+        }] });
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_second(start).unwrap()));
+        let settings = serde_json::from_value(settings).unwrap();
+        let identity = Identity::start(
+            &settings,
+            Arc::<ManualClock>::clone(&clock),
+            runtime.handle(),
+        )
+        .unwrap();
+        runtime.block_on(identity.refresh());
+        Self {
+            clock,
+            identity,
+            runtime,
+            _keys: folder,
+        }
+    }
+
+    fn believes(&self, token: &str) -> bool {
+        let field = format!("Bearer {token}");
+        let request = AccessRequest {
+            id: String::new(),
+            method: Method::Get,
+            scheme: Scheme::Https,
+            host: Host::parse("api.example.com").unwrap(),
+            path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
+            query: Query::default(),
+            headers: Headers::new(vec![("authorization".to_owned(), field.into_bytes())]),
+            body: Body::default(),
+            client_address: None,
+            peer: Peer::default(),
+            sni: None,
+            context_extensions: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            route_metadata: BTreeMap::new(),
+        };
+        let arrival = Arrival {
+            at: self.clock.now(),
+            started: self.clock.monotonic(),
+            deadline: None,
+            trace_parent: None,
+            grpc: false,
+        };
+        let (snapshot, finish) = (SnapshotId::new("5eed"), |_: &_| ());
+        let identified = self
+            .identity
+            .identify(&request, &arrival, &snapshot, finish);
+        self.runtime.block_on(identified).who.is_ok()
+    }
+
+    fn step(&self, to: i64) {
+        self.clock
+            .step_wall_clock(Timestamp::from_second(to).unwrap());
+    }
+}
+
+#[test]
+fn s2_clock_steps_end_tokens_by_the_wall_clock_and_lock_nobody_out() {
+    let (key, start) = (Key::es256("k1"), now());
+    let by_hand = ByHand::new(&key, start);
+    let token = key.token_with(json!({ "iat": start, "exp": start + 600 }));
+    assert!(by_hand.believes(&token));
+    // Forward an hour, or ten minutes of suspension: no time has passed for the cache, and the token has ended all the same.
+    for step in [3600, 600] {
+        by_hand.step(start + step);
+        assert!(!by_hand.believes(&token));
+    }
+    // Back again: the refusal was not for good.
+    by_hand.step(start + 10);
+    assert!(by_hand.believes(&token));
+    // Back an hour: who was believed goes on being believed, and keys do not get younger or older.
+    by_hand.step(start - 3600);
+    assert!(by_hand.believes(&token));
+    // What is only remembered ends by the other clock, which never steps.
+    by_hand.clock.advance(Duration::from_secs(61));
+    assert!(
+        !by_hand.believes(&token),
+        "issued an hour from now, and nobody remembers it"
+    );
+    by_hand.step(start + 71);
+    assert!(by_hand.believes(&token));
 }
