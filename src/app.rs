@@ -51,6 +51,10 @@ impl Decide for Pipeline {
     fn overruled(&self, denial: &Decision) {
         Pipeline::overruled(self, denial);
     }
+
+    fn abandoned(&self) {
+        Pipeline::abandoned(self);
+    }
 }
 
 impl App {

@@ -40,10 +40,6 @@ pub struct Pipeline {
 impl Pipeline {
     /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
-        let mut watched = Unfinished {
-            telemetry: &self.telemetry,
-            finished: false,
-        };
         let mut trail = Trail::begin(asked.arrival);
         let outcome = match self.road(asked.request, &mut trail).await {
             Ok(permit) => Outcome::Allowed(permit),
@@ -56,7 +52,6 @@ impl Pipeline {
             trail,
         };
         self.telemetry.record(&decision);
-        watched.finished = true;
         decision
     }
 
@@ -104,6 +99,11 @@ impl Pipeline {
         judgement.verdict
     }
 
+    /// Counts a decision that is dropped before it is made: whoever asked has hung up.
+    pub fn abandoned(&self) {
+        self.telemetry.cancelled();
+    }
+
     /// Told of a decision once it was answered: what comes now delays nobody.
     pub fn answered(&self, decision: Decision) {
         self.shadow.consider(decision, self.snapshots.current());
@@ -120,18 +120,4 @@ impl Pipeline {
 
 fn no_policies() -> Refusal {
     Refusal::new(Reason::NotReady, "no policies are loaded yet")
-}
-
-/// Counts a decision that is dropped before it is made: whoever asked has hung up.
-struct Unfinished<'a> {
-    telemetry: &'a Telemetry,
-    finished: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.telemetry.cancelled();
-        }
-    }
 }

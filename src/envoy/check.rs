@@ -38,6 +38,9 @@ pub trait Decide: Send + Sync + 'static {
 
     /// Told of a denial that was given in place of a decision: time ran out, or [`Decide::decide`] panicked.
     fn overruled(&self, denial: &Decision);
+
+    /// Told of a call that is dropped before it is answered: whoever asked has hung up.
+    fn abandoned(&self) {}
 }
 
 /// The service: reads a check, has it decided, answers.
@@ -87,11 +90,18 @@ impl<D: Decide> CheckService<D> {
 impl<D: Decide> Shared<D> {
     /// Answers one call, in time and whatever happens.
     async fn answer(&self, call: Call, body: Body) -> Answer {
+        let mut asking = Asking {
+            decide: &*self.decide,
+            answered: false,
+        };
         let seen = OnceLock::new();
         let limit = self.limit(&call);
         let spare = call.clone();
         let work = guarded(self.work(call, body, &seen));
-        let refusal = match tokio::time::timeout(limit, work).await {
+        let ended = tokio::time::timeout(limit, work).await;
+        // Nothing waits from here on.
+        asking.answered = true;
+        let refusal = match ended {
             Ok(Ok(answer)) => return answer,
             Ok(Err(Panicked)) => {
                 tracing::error!("a check panicked and was denied; this is a fault in cardea");
@@ -140,6 +150,20 @@ impl<D: Decide> Shared<D> {
             tracing::error!("recording a denial panicked; this is a fault in cardea");
         }
         response::answer(&denial, &self.answers)
+    }
+}
+
+/// Notices a call that is dropped while it waits.
+struct Asking<'a, D: Decide> {
+    decide: &'a D,
+    answered: bool,
+}
+
+impl<D: Decide> Drop for Asking<'_, D> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.decide.abandoned();
+        }
     }
 }
 

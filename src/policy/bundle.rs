@@ -11,10 +11,12 @@ use crate::model::{Problem, SnapshotId};
 
 /// The most bytes a bundle's files may hold together.
 pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most files a bundle may hold.
+/// The most files and folders a bundle may hold.
 pub const MAX_FILES: usize = 10_000;
 /// The most folders that may lie within one another.
 pub const MAX_DEPTH: usize = 8;
+/// How often a bundle that changes while it is read is read again.
+const ATTEMPTS: usize = 5;
 
 /// One file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,21 +44,41 @@ pub struct BundleFiles {
     pub tests: Vec<Document>,
 }
 
-/// What tells, without reading a file, whether it changed: name, size, inode, times. The change time (`ctime`) cannot be
-/// set back by whoever writes the file, so a rewrite within the clock's grain is the only change it could miss.
+/// What tells, without reading a file, whether it changed: name, size, inode, times, of files and of the folders that
+/// hold them. The change time (`ctime`) cannot be set back by whoever writes the file, so a rewrite within the clock's
+/// grain is the only change it could miss.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint(Vec<(PathBuf, [i64; 6])>);
 
 impl BundleFiles {
     /// Reads a folder. Blocks: only at start, in commands and on the background runtime.
     ///
+    /// Files of two generations never meet in one bundle: a folder that changed while it was read is read again.
+    ///
     /// # Errors
-    /// Every file that cannot be read or is not UTF-8, and every limit that is passed.
+    /// Every file that cannot be read or is not UTF-8, every limit that is passed, and a folder that does not hold still.
     pub fn read(folder: &Path) -> Result<Self, Vec<Problem>> {
+        let mut before = Fingerprint::of(folder);
+        for _ in 0..ATTEMPTS {
+            let files = Self::read_once(folder);
+            let after = Fingerprint::of(folder);
+            if after == before {
+                return files;
+            }
+            before = after;
+        }
+        Err(vec![
+            Problem::new("the bundle changed each time it was read")
+                .in_file(folder)
+                .hint("write a new bundle beside the old one, and swap a link to it"),
+        ])
+    }
+
+    fn read_once(folder: &Path) -> Result<Self, Vec<Problem>> {
         let mut files = Self::default();
         let mut problems = Vec::new();
         let mut bytes = 0;
-        for (path, metadata) in walk(folder)? {
+        for (path, metadata) in walk(folder)?.files {
             let Some(shelf) = files.shelf(folder, &path) else {
                 continue;
             };
@@ -138,11 +160,14 @@ impl Fingerprint {
     /// Looks at a folder. Blocks, briefly: it asks for every file's metadata and reads none.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
-        let files = walk(folder).unwrap_or_default();
+        let found = walk(folder).unwrap_or_default();
+        let stamped = |(path, metadata): (PathBuf, Metadata)| (path, stamp(&metadata));
         Self(
-            files
+            found
+                .folders
                 .into_iter()
-                .map(|(path, metadata)| (path, stamp(&metadata)))
+                .chain(found.files)
+                .map(stamped)
                 .collect(),
         )
     }
@@ -161,14 +186,23 @@ fn stamp(metadata: &Metadata) -> [i64; 6] {
     ]
 }
 
-/// Every file below a folder, links followed, sorted by path.
-fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
-    let mut files = Vec::new();
+/// What lies below a folder, links followed, sorted by path.
+#[derive(Debug, Default)]
+struct Found {
+    files: Vec<(PathBuf, Metadata)>,
+    /// The folder itself among them: a link that is swapped there and back within one reading shows in its times alone.
+    folders: Vec<(PathBuf, Metadata)>,
+}
+
+fn walk(folder: &Path) -> Result<Found, Vec<Problem>> {
+    let mut found = Found::default();
     let mut folders = vec![(folder.to_path_buf(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let unreadable = |error: std::io::Error| {
             vec![Problem::new(format!("cannot read the folder: {error}")).in_file(&folder)]
         };
+        let metadata = fs::metadata(&folder).map_err(unreadable)?;
+        found.folders.push((folder.clone(), metadata));
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -180,7 +214,7 @@ fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
                 vec![Problem::new(format!("cannot read the file: {error}")).in_file(&path)]
             })?;
             if metadata.is_file() {
-                files.push((path, metadata));
+                found.files.push((path, metadata));
             } else if metadata.is_dir() {
                 if depth + 1 > MAX_DEPTH {
                     let message = format!(
@@ -190,14 +224,16 @@ fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
                 }
                 folders.push((path, depth + 1));
             }
-            if files.len() > MAX_FILES {
-                let message = format!("the bundle holds more than {MAX_FILES} files");
+            if found.files.len() + found.folders.len() > MAX_FILES {
+                let message = format!("the bundle holds more than {MAX_FILES} files and folders");
                 return Err(vec![Problem::new(message).in_file(&folder)]);
             }
         }
     }
-    files.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(files)
+    for list in [&mut found.files, &mut found.folders] {
+        list.sort_by(|(one, _), (other, _)| one.cmp(other));
+    }
+    Ok(found)
 }
 
 /// Reads one file, no more of it than it was said to hold: a file that grows meanwhile is read again next time.

@@ -1,9 +1,13 @@
 //! Policies as they are written: parsed, named, placed.
 
+use std::collections::HashSet;
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator,
+};
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
@@ -134,8 +138,11 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
+        // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
+        let mut told = HashSet::new();
         let mut problems: Vec<Problem> = result
             .validation_errors()
+            .filter(|error| told.insert(mistake(error)))
             .map(|error| {
                 let id: &str = error.policy_id().as_ref();
                 let problem = Problem::new(error.to_string());
@@ -149,9 +156,7 @@ impl Sources {
                 }
             })
             .collect();
-        // One mistake shows once for every action its policy is about.
         problems.sort();
-        problems.dedup();
         problems
     }
 }
@@ -164,6 +169,17 @@ pub(super) fn check_name(name: &str) -> Result<(), Vec<String>> {
     }
     let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
     Err(vec![message.to_owned()])
+}
+
+/// What makes a mistake the same one: the policy, the kind of mistake, and where in the text it is.
+fn mistake(error: &ValidationError) -> (String, Discriminant<ValidationError>, String) {
+    let mut labels = miette::Diagnostic::labels(error).into_iter().flatten();
+    let place = labels.next().map_or_else(
+        || error.to_string(),
+        |label| format!("{}+{}", label.offset(), label.len()),
+    );
+    let policy: &str = error.policy_id().as_ref();
+    (policy.to_owned(), discriminant(error), place)
 }
 
 /// A Cedar error, placed in its file.
