@@ -26,7 +26,10 @@ use std::sync::Arc;
 
 use cedar_policy::Schema;
 
-pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
+pub use bundle::{
+    Archive, BundleFiles, Document, Fingerprint, KeyId, MAX_BYTES, MAX_DEPTH, MAX_FILES,
+    MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
+};
 pub use entities::Principal;
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;

@@ -188,7 +188,7 @@ impl Snapshots {
 
     async fn look(&self) -> Fingerprint {
         let path = self.settings.path.clone();
-        tokio::task::spawn_blocking(move || Fingerprint::of(&path))
+        tokio::task::spawn_blocking(move || Fingerprint::of(&[path]))
             .await
             .unwrap_or_default()
     }
