@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bundle;
 mod check;
 mod config;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
     Check(ConfigArgument),
+    /// Pack, sign and verify policies as one file
+    Bundle(bundle::BundleCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
 }
@@ -57,7 +60,7 @@ struct ConfigArgument {
     /// The settings file (YAML); without it, every setting has its default
     #[arg(short, long, value_name = "FILE", env = "CARDEA_CONFIG")]
     config: Option<PathBuf>,
-    /// The folder that holds the policies, in place of `bundle.path`
+    /// The folder that holds the policies, or a signed archive, in place of `bundle.path` and `bundle.remote`
     #[arg(short, long, value_name = "FOLDER", env = "CARDEA_BUNDLE")]
     bundle: Option<PathBuf>,
 }
@@ -70,6 +73,7 @@ impl ConfigArgument {
         };
         if let Some(bundle) = &self.bundle {
             config.bundle.path.clone_from(bundle);
+            config.bundle.remote = None;
         }
         Ok(config)
     }
@@ -81,6 +85,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument),
         Command::Check(argument) => check::run(&argument),
+        Command::Bundle(command) => bundle::run(&command),
         Command::Config(command) => config::run(&command),
     };
     match done {

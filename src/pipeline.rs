@@ -3,6 +3,7 @@
 mod rehearsal;
 mod reload;
 mod snapshot;
+mod source;
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
-pub use reload::{BundleSettings, Snapshots};
+pub use reload::Snapshots;
 pub use snapshot::Snapshot;
+pub use source::{BundleSettings, RemoteSettings, read_file, signature_path};
 
 /// Everything a decision needs.
 #[derive(Debug)]
