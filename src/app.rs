@@ -351,3 +351,6 @@ async fn signalled() -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

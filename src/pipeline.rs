@@ -18,6 +18,8 @@ use crate::telemetry::Telemetry;
 pub use rehearsal::Supposed;
 pub use reload::Snapshots;
 pub use snapshot::Snapshot;
+#[cfg(test)]
+pub(crate) use source::testing;
 pub use source::{BundleSettings, RemoteSettings, read_file, signature_path};
 
 /// Everything a decision needs.

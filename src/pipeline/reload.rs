@@ -158,20 +158,19 @@ impl Snapshots {
     fn load_found(&self, found: &Found) -> Result<Arc<Snapshot>, Vec<Problem>> {
         let id = found.files.id(&found.root);
         let Some(seal) = &found.seal else {
-            return self.put_in_force(found, id);
+            return self.put_in_force(found, &id);
         };
         self.last_good
             .admit(seal, &id)
             .map_err(|problem| vec![problem.in_file(&found.root)])?;
-        let snapshot = self.put_in_force(found, id.clone())?;
-        tracing::info!(bundle = id.as_str(), serial = seal.serial, key = %seal.signer, "its signature is verified");
+        let snapshot = self.put_in_force(found, &id)?;
         self.last_good.keep(seal, id);
         Ok(snapshot)
     }
 
-    fn put_in_force(&self, found: &Found, id: SnapshotId) -> Result<Arc<Snapshot>, Vec<Problem>> {
+    fn put_in_force(&self, found: &Found, id: &SnapshotId) -> Result<Arc<Snapshot>, Vec<Problem>> {
         if let Some(live) = self.current()
-            && live.id == id
+            && live.id == *id
         {
             return Ok(live);
         }

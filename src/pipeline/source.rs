@@ -181,4 +181,6 @@ pub fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, Problem> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -121,6 +121,7 @@ impl LastGood {
     /// same: an old policy in force would be worse than an old policy after a restart. It is tried again by
     /// [`LastGood::write`].
     pub(in crate::pipeline) fn keep(&self, seal: &Seal, id: SnapshotId) {
+        let bundle = id.as_str().to_owned();
         let newest = Newest::of(seal, id);
         let mut state = self.lock();
         let same = state
@@ -128,6 +129,9 @@ impl LastGood {
             .as_ref()
             .is_some_and(|known| known.signature == newest.signature);
         state.newest = Some(newest);
+        if !same {
+            tracing::info!(bundle, serial = seal.serial, key = %seal.signer, "the bundle in force is signed");
+        }
         if self.folder.is_some() && !same {
             let line = seal.signature.trim_ascii_end();
             state.unwritten = Some([line, b"\n", &seal.archive].concat());

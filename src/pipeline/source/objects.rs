@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetResult, ObjectStore, ObjectStoreExt, ObjectStoreScheme};
+use object_store::{Error, GetOptions, GetResult, ObjectStore, ObjectStoreScheme};
 use object_store::{aws, azure, gcp};
 use secrecy::ExposeSecret;
 use url::Url;

@@ -118,14 +118,11 @@ impl Remote {
     pub(super) fn new(settings: &RemoteSettings) -> Result<Self, Problem> {
         let wrong = |wrong: String| Problem::new(format!("`bundle.remote.url` {wrong}"));
         let url = check_url(&settings.url).map_err(wrong)?;
-        let signature = match &settings.signature_url {
-            Some(url) => check_url(url).map_err(wrong)?,
-            None => {
-                let mut beside = url.clone();
-                beside.set_path(&format!("{}.sig", url.path()));
-                beside
-            }
-        };
+        let mut signature = url.clone();
+        signature.set_path(&format!("{}.sig", url.path()));
+        if let Some(elsewhere) = &settings.signature_url {
+            signature = check_url(elsewhere).map_err(wrong)?;
+        }
         Ok(Self {
             root: PathBuf::from(name(&url)),
             archive: Place::new(url, settings)?,

@@ -26,6 +26,9 @@ const BLOCK: usize = 512;
 const MAX_TOLD: usize = 20;
 const TRUNCATED: &str = "the archive ends too early";
 
+/// Files by their paths.
+type Entries<'a> = BTreeMap<String, &'a [u8]>;
+
 /// An archive that was read, whole and in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
@@ -127,7 +130,7 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// The manifest and the files, which agree.
-fn read(tar: &[u8]) -> Result<(Manifest, BTreeMap<String, &[u8]>), Vec<String>> {
+fn read(tar: &[u8]) -> Result<(Manifest, Entries<'_>), Vec<String>> {
     let mut entries = entries(tar).map_err(|wrong| vec![wrong])?;
     let text = entries
         .remove(manifest::NAME)
@@ -157,7 +160,7 @@ fn read(tar: &[u8]) -> Result<(Manifest, BTreeMap<String, &[u8]>), Vec<String>> 
 }
 
 /// Every file of a tar, by path, to its last byte.
-fn entries(tar: &[u8]) -> Result<BTreeMap<String, &[u8]>, String> {
+fn entries(tar: &[u8]) -> Result<Entries<'_>, String> {
     let mut entries = BTreeMap::new();
     let mut rest = tar;
     loop {

@@ -1,7 +1,7 @@
 //! Who may sign a bundle, and whether one of them did: Ed25519 (RFC 8032) over the archive's bytes.
 //!
-//! Keys are PEM as OpenSSL writes it: PKCS#8 for the private one, SubjectPublicKeyInfo (RFC 8410) for the public one. A
-//! signature is a text file of one line: `ed25519`, the key's id, the signature's 64 bytes in base64. The id is the first
+//! Keys are PEM as OpenSSL writes it: PKCS#8 for the private one, `SubjectPublicKeyInfo` (RFC 8410) for the public one.
+//! A signature is a text file of one line: `ed25519`, the key's id, the signature's 64 bytes in base64. The id is the first
 //! 16 hex digits of the SHA-256 of the public key's DER form; it says which key to try and proves nothing.
 
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::model::{Problem, shown};
 pub const MAX_SIGNATURE: usize = 1024;
 /// The longest key file, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
-/// What stands before the 32 bytes of an Ed25519 key in SubjectPublicKeyInfo (RFC 8410, section 4).
+/// What stands before the 32 bytes of an Ed25519 key in `SubjectPublicKeyInfo` (RFC 8410, section 4).
 const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
