@@ -20,7 +20,7 @@ use crate::envoy::health::HealthService;
 use crate::envoy::listener::{Bound, Door, Local};
 use crate::identity::Identity;
 use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
-use crate::pipeline::{Pipeline, Snapshots};
+use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::Principal;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
@@ -44,6 +44,10 @@ impl Decide for Pipeline {
         Pipeline::decide(self, asked)
     }
 
+    fn answered(&self, decision: Decision) {
+        Pipeline::answered(self, decision);
+    }
+
     fn overruled(&self, denial: &Decision) {
         Pipeline::overruled(self, denial);
     }
@@ -65,11 +69,19 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock))?);
         snapshots.begin()?;
+        let candidate = config.bundle.candidate().map(|settings| {
+            let candidate = Arc::new(Snapshots::new(settings, Arc::clone(&clock))?);
+            // A candidate that does not load decides nothing and says why: no reason not to start.
+            candidate.load_or_tell("the candidate bundle is refused");
+            Ok::<_, Vec<Problem>>(candidate)
+        });
+        let candidate = candidate.transpose()?;
         let bound = Bound::bind(&config.listen)?;
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
             context: Context::new(&config.context)?,
             telemetry: Telemetry::start(&config.telemetry, background.handle())?,
+            shadow: Shadow::start(candidate.clone(), background.handle()),
             snapshots,
             clock,
         });
@@ -78,7 +90,12 @@ impl App {
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
-        background.spawn(Arc::clone(&pipeline.snapshots).keep_fresh(closing.clone()));
+        for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
+            .into_iter()
+            .flatten()
+        {
+            background.spawn(bundle.keep_fresh(closing.clone()));
+        }
         if let Some(tls) = bound.tls() {
             let closing = closing.clone();
             background.spawn(async move { tls.keep_fresh(closing).await });
@@ -250,10 +267,15 @@ impl Worker {
 
 /// What the admin endpoint shows.
 fn views(pipeline: &Arc<Pipeline>) -> Views {
-    let (asked, shown) = (Arc::clone(pipeline), Arc::clone(pipeline));
+    let (asked, shown, shadowed) = (
+        Arc::clone(pipeline),
+        Arc::clone(pipeline),
+        Arc::clone(pipeline),
+    );
     Views {
         readiness: Arc::new(move || readiness(&asked)),
         metrics: Arc::new(move || shown.telemetry.render()),
+        shadow: Arc::new(move || shadowed.shadow.report()),
     }
 }
 
@@ -334,10 +356,10 @@ fn observation(pipeline: &Pipeline) -> Observation {
                 .saturating_duration_since(snapshot.since),
         }),
         bundle_stale: snapshots.stale(),
-        config_stale: false,
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
-        records_dropped: 0,
+        shadow_disagreements: pipeline.shadow.disagreements(),
+        shadow_dropped: pipeline.shadow.dropped(),
     }
 }
 

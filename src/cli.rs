@@ -3,6 +3,7 @@
 mod bundle;
 mod check;
 mod config;
+mod demo;
 mod serve;
 
 use std::io::Write;
@@ -15,6 +16,8 @@ use crate::model::Problem;
 
 /// Everything was well.
 const DONE: u8 = 0;
+/// What was asked for was done, and the answer is no.
+const FAILED: u8 = 1;
 /// Settings, bundle or arguments are wrong.
 const MISTAKES: u8 = 2;
 
@@ -40,7 +43,7 @@ Examples:
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 an unexpected verdict; 2 a mistake in arguments, settings or bundle.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -52,6 +55,8 @@ enum Command {
     Bundle(bundle::BundleCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
+    /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
+    Demo(demo::DemoArguments),
 }
 
 /// Which settings to use.
@@ -83,13 +88,14 @@ impl ConfigArgument {
 #[must_use]
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Serve(argument) => serve::run(&argument),
-        Command::Check(argument) => check::run(&argument),
-        Command::Bundle(command) => bundle::run(&command),
-        Command::Config(command) => config::run(&command),
+        Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
+        Command::Check(argument) => check::run(&argument).map(|()| DONE),
+        Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Config(command) => config::run(&command).map(|()| DONE),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     match done {
-        Ok(()) => ExitCode::from(DONE),
+        Ok(code) => ExitCode::from(code),
         Err(problems) => {
             tell(&problems);
             ExitCode::from(MISTAKES)

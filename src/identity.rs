@@ -12,7 +12,9 @@
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
-//! | `cache`, `ground`, `denial` | what is remembered, what that stands on, what may be remembered of refusals |
+//! | `cache`, `digest` | what is remembered, and under which name |
+//! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
 //! policies say: a request with several credentials, and a credential that is not valid. No credential is no refusal: it
@@ -23,6 +25,7 @@ mod cache;
 mod claims;
 mod crypto;
 mod denial;
+mod digest;
 mod fetch;
 mod ground;
 mod jwk;
@@ -45,7 +48,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use self::bearer::BearerJwt;
-use self::cache::{Cache, Digest, Memory, Moment};
+use self::cache::{Cache, Memory, Moment};
+use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::ready::Readiness;
 use self::scheme::Listed;

@@ -2,6 +2,7 @@
 
 mod rehearsal;
 mod reload;
+mod shadow;
 mod snapshot;
 mod source;
 
@@ -17,6 +18,7 @@ use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
 pub use reload::Snapshots;
+pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
 #[cfg(test)]
 pub(crate) use source::testing;
@@ -31,6 +33,8 @@ pub struct Pipeline {
     pub identity: Arc<Identity<Principal>>,
     /// In which circumstances.
     pub context: Context,
+    /// What would have been decided otherwise.
+    pub shadow: Shadow,
     /// Who is told of every decision.
     pub telemetry: Arc<Telemetry>,
     /// What time it is.
@@ -86,6 +90,7 @@ impl Pipeline {
 
         // In which circumstances?
         let facts = self.context.gather(request, &trail.arrival);
+        let facts = &*trail.facts.insert(facts);
 
         // May they?
         let judgement = snapshot.policies.judge(Question {
@@ -95,11 +100,17 @@ impl Pipeline {
             },
             request,
             matched,
-            facts: &facts,
+            facts,
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
+        trail.notes = judgement.notes;
         judgement.verdict
+    }
+
+    /// Told of a decision once it was answered: what comes now delays nobody.
+    pub fn answered(&self, decision: Decision) {
+        self.shadow.consider(decision, self.snapshots.current());
     }
 
     /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.

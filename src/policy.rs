@@ -12,6 +12,7 @@
 mod bundle;
 mod entities;
 mod evidence;
+mod explain;
 mod judge;
 mod obligation;
 mod reads;
@@ -31,12 +32,13 @@ pub use bundle::{
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
+pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
-use slice::Slice;
+use slice::{CompiledPolicy, Slice};
 use source::Sources;
 use statics::StaticEntities;
 
@@ -46,6 +48,8 @@ pub struct Policies {
     statics: StaticEntities,
     anonymous: Principal,
     slices: HashMap<Arc<str>, Slice>,
+    /// The same with the shadow policies among them; empty where there are none.
+    shadow_slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
     schema: Schema,
 }
@@ -76,15 +80,29 @@ impl Policies {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let slices = operations.iter().filter_map(|operation| {
-            // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
-            let action = action_entity(actions.as_ref(), &operation.id)?;
-            let target = statics.target(operation, action);
-            let slice = Slice::compile(&sources.compiled, target, resource_kind(operation));
-            Some((Arc::clone(&operation.id), slice))
-        });
+        let slices = |policies: &[Arc<CompiledPolicy>]| -> HashMap<Arc<str>, Slice> {
+            let slices = operations.iter().filter_map(|operation| {
+                // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
+                let action = action_entity(actions.as_ref(), &operation.id)?;
+                let target = statics.target(operation, action);
+                let slice = Slice::compile(policies, target, resource_kind(operation));
+                Some((Arc::clone(&operation.id), slice))
+            });
+            slices.collect()
+        };
+        let (shadow, live): (Vec<_>, Vec<_>) = sources
+            .compiled
+            .iter()
+            .cloned()
+            .partition(|policy| policy.obligation.shadow);
+        let shadow_slices = if shadow.is_empty() {
+            HashMap::new()
+        } else {
+            slices(&sources.compiled)
+        };
         Ok(Self {
-            slices: slices.collect(),
+            slices: slices(&live),
+            shadow_slices,
             anonymous: entities::anonymous(),
             statics,
             sources,
@@ -116,19 +134,27 @@ impl Policies {
         &self.anonymous
     }
 
+    /// Whether some policies only say what they would decide (`@mode("shadow")`).
+    #[must_use]
+    pub fn has_shadow(&self) -> bool {
+        !self.shadow_slices.is_empty()
+    }
+
+    /// What would be decided if the shadow policies counted. For after the answer: nothing here decides a request.
+    #[must_use]
+    pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
+        match self.shadow_slices.get(&question.matched.operation.id) {
+            Some(slice) => slice.judge(&self.statics, question),
+            None => self.judge(question),
+        }
+    }
+
     /// Judges one request.
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
             Some(slice) => slice.judge(&self.statics, question),
-            None => Judgement {
-                verdict: Err(Refusal::new(
-                    Reason::Internal,
-                    "the operation has no action in the schema",
-                )),
-                determining: Vec::new(),
-                faults: Vec::new(),
-            },
+            None => Judgement::impossible("the operation has no action in the schema"),
         }
     }
 

@@ -33,6 +33,9 @@ pub trait Decide: Send + Sync + 'static {
     /// Decides one request. It may be dropped unfinished when Envoy hangs up or time runs out.
     fn decide(&self, asked: Asked) -> impl Future<Output = Decision> + Send;
 
+    /// Told of a decision once its answer is made, for whatever need not delay it.
+    fn answered(&self, decision: Decision);
+
     /// Told of a denial that was given in place of a decision: time ran out, or [`Decide::decide`] panicked.
     fn overruled(&self, denial: &Decision);
 }
@@ -108,7 +111,9 @@ impl<D: Decide> Shared<D> {
         // Set once a call, so it cannot be set already.
         let _ = seen.set(asked.arrival.clone());
         let decision = self.decide.decide(asked).await;
-        response::answer(&decision, &self.answers)
+        let answer = response::answer(&decision, &self.answers);
+        self.decide.answered(decision);
+        answer
     }
 
     /// How long this call may take: until shortly before Envoy stops waiting.

@@ -22,8 +22,8 @@ pub fn remote_url(text: &str) -> Option<Url> {
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv4(address)) => IpAddr::from(address).to_canonical().is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
         None => false,
     }
 }
@@ -38,6 +38,7 @@ mod tests {
             "https://bundles.example/a",
             "http://127.0.0.1:1/a",
             "http://[::1]:1/a",
+            "http://[::ffff:127.0.0.1]:1/a",
             "http://localhost/a",
         ] {
             assert!(remote_url(good).is_some(), "{good}");

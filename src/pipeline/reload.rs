@@ -155,6 +155,13 @@ impl Snapshots {
         loaded
     }
 
+    /// Reads the bundle and puts it in force, or logs why not. Blocks.
+    pub fn load_or_tell(&self, message: &'static str) {
+        for problem in self.load().err().unwrap_or_default() {
+            tracing::error!(%problem, "{message}");
+        }
+    }
+
     fn load_found(&self, found: &Found) -> Result<Arc<Snapshot>, Vec<Problem>> {
         let id = found.files.id(&found.root);
         let Some(seal) = &found.seal else {

@@ -113,7 +113,7 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
-        result
+        let mut problems: Vec<Problem> = result
             .validation_errors()
             .map(|error| {
                 let id: &str = error.policy_id().as_ref();
@@ -127,7 +127,11 @@ impl Sources {
                     None => problem,
                 }
             })
-            .collect()
+            .collect();
+        // One mistake shows once for every action its policy is about.
+        problems.sort();
+        problems.dedup();
+        problems
     }
 }
 

@@ -20,6 +20,9 @@ pub struct BundleSettings {
     pub poll: Period,
     /// How often every file is read again even if nothing seems to have changed, for file systems whose times lie.
     pub reread: Period,
+    /// A folder, or a signed archive, with a candidate bundle. It decides nothing: every decision is made again from it
+    /// after the answer, and what it would have decided otherwise is counted and listed (`/shadow` on the admin endpoint).
+    pub candidate: Option<PathBuf>,
     /// Files with the public keys (PEM, Ed25519) that may sign an archive; any one of them is enough. To change keys,
     /// name the new one beside the old one first.
     pub public_keys: Vec<PathBuf>,
@@ -39,6 +42,7 @@ impl Default for BundleSettings {
             path: PathBuf::from("policies"),
             poll: Period::millis(300),
             reread: Period::seconds(60),
+            candidate: None,
             public_keys: Vec::new(),
             cache_dir: None,
             allow_rollback: false,
@@ -87,6 +91,21 @@ fn timeout() -> Period {
 }
 
 impl BundleSettings {
+    /// The same settings for the candidate, if there is one. It is neither kept nor measured by serials: it decides
+    /// nothing.
+    #[must_use]
+    pub fn candidate(&self) -> Option<Self> {
+        let path = self.candidate.clone()?;
+        Some(Self {
+            path,
+            candidate: None,
+            cache_dir: None,
+            allow_rollback: true,
+            remote: None,
+            ..self.clone()
+        })
+    }
+
     /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -104,7 +123,8 @@ impl BundleSettings {
                 "`bundle.reread` must not be shorter than `bundle.poll`",
             ));
         }
-        if self.is_signed() {
+        let candidate = self.candidate();
+        if self.is_signed() || candidate.is_some_and(|candidate| candidate.is_signed()) {
             problems.extend(self.missing_keys());
         }
         if let Some(remote) = &self.remote {

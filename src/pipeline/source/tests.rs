@@ -556,6 +556,28 @@ fn mistakes_of_settings_are_told_all_at_once() {
 }
 
 #[test]
+fn a_candidate_may_be_an_archive_and_leaves_the_last_good_one_alone() {
+    let local = Local::new();
+    local.put(local.publisher.publish(1, PERMIT));
+    let settings = BundleSettings {
+        path: bundle(OTHER).path().to_path_buf(),
+        candidate: Some(local.settings().path),
+        ..local.settings()
+    };
+    assert_eq!(settings.problems(), []);
+    let candidate = settings.candidate().unwrap();
+    let snapshots = Snapshots::new(candidate, Arc::new(SystemClock)).unwrap();
+    snapshots.load().unwrap();
+    assert_eq!(live(&snapshots), id_of(PERMIT));
+    assert!(!local.folder.path().join("cache").exists());
+    let unsigned = BundleSettings {
+        public_keys: Vec::new(),
+        ..settings
+    };
+    assert_eq!(unsigned.problems().len(), 1);
+}
+
+#[test]
 fn a_query_of_the_url_is_sent_and_never_shown() {
     let text = r#"{"url":"https://x.example/b.tar.gz?sig=s3cret"}"#;
     let settings: RemoteSettings = serde_json::from_str(text).unwrap();
