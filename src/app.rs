@@ -71,14 +71,15 @@ impl App {
         logs::init(&config.telemetry.log);
         let background = background_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock)));
-        snapshots.load()?;
+        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock))?);
+        snapshots.begin()?;
         let candidate = config.bundle.candidate().map(|settings| {
+            let candidate = Arc::new(Snapshots::new(settings, Arc::clone(&clock))?);
             // A candidate that does not load decides nothing and says why: no reason not to start.
-            let candidate = Arc::new(Snapshots::new(settings, Arc::clone(&clock)));
             candidate.load_or_tell("the candidate bundle is refused");
-            candidate
+            Ok::<_, Vec<Problem>>(candidate)
         });
+        let candidate = candidate.transpose()?;
         let bound = Bound::bind(&config.listen)?;
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
@@ -103,7 +104,7 @@ impl App {
             let closing = closing.clone();
             background.spawn(async move { tls.keep_fresh(closing).await });
         }
-        let ready = pipeline.identity.readiness();
+        let ready = ready(&pipeline, &background, &closing);
         let check_address = bound.local_address().clone();
         let workers =
             Worker::all(config, &pipeline, &ready, &closing)?.start(bound.into_doors())?;
@@ -282,6 +283,36 @@ fn views(pipeline: &Arc<Pipeline>) -> Views {
     }
 }
 
+/// Whether checks can be decided: a bundle is in force, and every required issuer's keys are there.
+fn ready(
+    pipeline: &Pipeline,
+    background: &Runtime,
+    closing: &CancellationToken,
+) -> watch::Receiver<bool> {
+    let (mut keys, mut bundle) = (pipeline.identity.readiness(), pipeline.snapshots.loaded());
+    let both = |keys: &mut watch::Receiver<bool>, bundle: &mut watch::Receiver<bool>| {
+        let keys = *keys.borrow_and_update();
+        keys && *bundle.borrow_and_update()
+    };
+    let (tell, ready) = watch::channel(both(&mut keys, &mut bundle));
+    let closing = closing.clone();
+    background.spawn(async move {
+        loop {
+            let changed = tokio::select! {
+                changed = keys.changed() => changed,
+                changed = bundle.changed() => changed,
+                () = closing.cancelled() => return,
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = both(&mut keys, &mut bundle);
+            tell.send_if_modified(|known| std::mem::replace(known, now) != now);
+        }
+    });
+    ready
+}
+
 fn readiness(pipeline: &Pipeline) -> Readiness {
     let mut missing = Vec::new();
     if pipeline.snapshots.current().is_none() {
@@ -346,3 +377,6 @@ async fn signalled() -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

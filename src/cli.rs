@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bundle;
 mod check;
 mod config;
 mod demo;
@@ -50,6 +51,8 @@ enum Command {
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
     Check(ConfigArgument),
+    /// Pack, sign and verify policies as one file
+    Bundle(bundle::BundleCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
     /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
@@ -62,7 +65,7 @@ struct ConfigArgument {
     /// The settings file (YAML); without it, every setting has its default
     #[arg(short, long, value_name = "FILE", env = "CARDEA_CONFIG")]
     config: Option<PathBuf>,
-    /// The folder that holds the policies, in place of `bundle.path`
+    /// The folder that holds the policies, or a signed archive, in place of `bundle.path` and `bundle.remote`
     #[arg(short, long, value_name = "FOLDER", env = "CARDEA_BUNDLE")]
     bundle: Option<PathBuf>,
 }
@@ -75,6 +78,7 @@ impl ConfigArgument {
         };
         if let Some(bundle) = &self.bundle {
             config.bundle.path.clone_from(bundle);
+            config.bundle.remote = None;
         }
         Ok(config)
     }
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
         Command::Check(argument) => check::run(&argument).map(|()| DONE),
+        Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
     };

@@ -15,6 +15,7 @@ mod period;
 mod problem;
 mod query;
 mod reason;
+mod remote;
 mod request;
 mod secret;
 
@@ -36,6 +37,7 @@ pub use period::{Period, PeriodError};
 pub use problem::{Problem, line_and_column};
 pub use query::{Query, QueryError};
 pub use reason::{CredentialFault, Reason, Refusal, Severity, StepUp};
+pub use remote::{is_loopback, remote_url};
 pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };

@@ -4,6 +4,7 @@ mod rehearsal;
 mod reload;
 mod shadow;
 mod snapshot;
+mod source;
 
 use std::sync::Arc;
 
@@ -16,9 +17,12 @@ use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
-pub use reload::{BundleSettings, Snapshots};
+pub use reload::Snapshots;
 pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
+#[cfg(test)]
+pub(crate) use source::testing;
+pub use source::{BundleSettings, RemoteSettings, read_file, signature_path};
 
 /// Everything a decision needs.
 #[derive(Debug)]

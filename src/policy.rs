@@ -28,7 +28,10 @@ use std::sync::Arc;
 
 use cedar_policy::Schema;
 
-pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
+pub use bundle::{
+    Archive, BundleFiles, Document, Fingerprint, KeyId, MAX_BYTES, MAX_DEPTH, MAX_FILES,
+    MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
+};
 pub use entities::Principal;
 pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use judge::{Judgement, Question};

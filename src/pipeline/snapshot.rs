@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::source::{BundleSettings, Source};
 use crate::inventory::{Inventory, repeated_parameter};
 use crate::model::{
     AccessRequest, Clock, Matched, Operation, Problem, Reason, Refusal, SnapshotId,
@@ -32,6 +33,21 @@ impl Snapshot {
     pub fn load(folder: &Path, clock: &dyn Clock) -> Result<Self, Vec<Problem>> {
         let files = BundleFiles::read(folder)?;
         Self::compile(&files, folder, clock)
+    }
+
+    /// Reads and understands the bundle that settings name, as [`Snapshot::load`] does; of a remote one what is kept on
+    /// disk, if anything. Nothing is put in force, fetched or written.
+    ///
+    /// # Errors
+    /// Public keys that cannot be read, and everything that is wrong with the bundle.
+    pub fn of(settings: &BundleSettings, clock: &dyn Clock) -> Result<Option<Self>, Vec<Problem>> {
+        let found = match Source::of(settings)? {
+            (Source::Remote { keys, .. }, last_good) => last_good.read(&keys)?,
+            (source, _) => source.read()?,
+        };
+        found
+            .map(|found| Self::compile(&found.files, &found.root, clock))
+            .transpose()
     }
 
     /// Understands a bundle that was read from `folder`.

@@ -1,13 +1,23 @@
-//! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests.
+//! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests; or the same as one signed
+//! file (`archive`), which lists its files and their digests (`manifest`) and is believed for its `signature`.
 //!
 //! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
 //! YAML or JSON below `apis/` or named `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
+mod archive;
+mod manifest;
+mod signature;
+
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, SnapshotId};
+
+pub use archive::{Archive, MAX_PACKED};
+pub use manifest::Manifest;
+pub use signature::{KeyId, MAX_SIGNATURE, NewKey, PublicKeys, SigningKey, Verified};
 
 /// The most bytes a bundle's files may hold together.
 pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -58,10 +68,11 @@ impl BundleFiles {
     /// # Errors
     /// Every file that cannot be read or is not UTF-8, every limit that is passed, and a folder that does not hold still.
     pub fn read(folder: &Path) -> Result<Self, Vec<Problem>> {
-        let mut before = Fingerprint::of(folder);
+        let places = [folder.to_path_buf()];
+        let mut before = Fingerprint::of(&places);
         for _ in 0..ATTEMPTS {
             let files = Self::read_once(folder);
-            let after = Fingerprint::of(folder);
+            let after = Fingerprint::of(&places);
             if after == before {
                 return files;
             }
@@ -102,19 +113,59 @@ impl BundleFiles {
         }
     }
 
-    /// The digest of everything the files say and how they are named: the same files anywhere give the same id.
-    #[must_use]
-    pub fn id(&self, folder: &Path) -> SnapshotId {
-        let mut hasher = blake3::Hasher::new();
-        let shelves = [
+    /// The files of an archive, by path, as a folder at `root` would have given them.
+    fn of_texts(root: &Path, texts: BTreeMap<String, &[u8]>) -> Result<Self, Vec<Problem>> {
+        // Sorted as `walk` sorts: by the parts of the path, not by its bytes.
+        let mut texts: Vec<_> = texts
+            .into_iter()
+            .map(|(path, text)| (root.join(path), text))
+            .collect();
+        texts.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut files = Self::default();
+        let mut problems = Vec::new();
+        for (path, text) in texts {
+            let Some(shelf) = files.shelf(root, &path) else {
+                continue;
+            };
+            match std::str::from_utf8(text) {
+                Ok(text) => shelf.push(Document {
+                    path,
+                    text: text.to_owned(),
+                }),
+                Err(_) => {
+                    problems.push(Problem::new("the file is not UTF-8 text").in_file(path));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(files)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Every file, kind by kind.
+    fn shelves(&self) -> [&Vec<Document>; 6] {
+        [
             &self.schema,
             &self.policies,
             &self.entities,
             &self.apis,
             &self.links,
             &self.tests,
-        ];
-        for (kind, shelf) in shelves.into_iter().enumerate() {
+        ]
+    }
+
+    /// Every file.
+    fn documents(&self) -> impl Iterator<Item = &Document> {
+        self.shelves().into_iter().flatten()
+    }
+
+    /// The digest of everything the files say and how they are named: the same files anywhere give the same id.
+    #[must_use]
+    pub fn id(&self, folder: &Path) -> SnapshotId {
+        let mut hasher = blake3::Hasher::new();
+        for (kind, shelf) in self.shelves().into_iter().enumerate() {
             for document in shelf {
                 let name = document.path.strip_prefix(folder).unwrap_or(&document.path);
                 // Lengths first, so that no name can run into a text.
@@ -157,17 +208,22 @@ impl BundleFiles {
 }
 
 impl Fingerprint {
-    /// Looks at a folder. Blocks, briefly: it asks for every file's metadata and reads none.
+    /// Looks at a folder, or at single files. Blocks, briefly: it asks for every file's metadata and reads none.
     #[must_use]
-    pub fn of(folder: &Path) -> Self {
-        let found = walk(folder).unwrap_or_default();
-        let stamped = |(path, metadata): (PathBuf, Metadata)| (path, stamp(&metadata));
+    pub fn of(places: &[PathBuf]) -> Self {
+        let look = |place: &PathBuf| match fs::metadata(place) {
+            Ok(metadata) if metadata.is_dir() => walk(place).unwrap_or_default(),
+            Ok(metadata) => Found {
+                files: vec![(place.clone(), metadata)],
+                folders: Vec::new(),
+            },
+            Err(_) => Found::default(),
+        };
+        let found = places.iter().map(look);
+        let found = found.flat_map(|found| found.folders.into_iter().chain(found.files));
         Self(
             found
-                .folders
-                .into_iter()
-                .chain(found.files)
-                .map(stamped)
+                .map(|(path, metadata)| (path, stamp(&metadata)))
                 .collect(),
         )
     }
@@ -318,13 +374,13 @@ mod tests {
         let link = folder.path().join("..data");
         std::os::unix::fs::symlink("..1", &link).unwrap();
         std::os::unix::fs::symlink("..data/a.cedar", folder.path().join("a.cedar")).unwrap();
-        let before = Fingerprint::of(folder.path());
+        let before = Fingerprint::of(&[folder.path().into()]);
         let text = |folder: &Path| BundleFiles::read(folder).unwrap().policies[0].text.clone();
         assert_eq!(text(folder.path()), "one");
         let new_link = folder.path().join("..data_tmp");
         std::os::unix::fs::symlink("..2", &new_link).unwrap();
         fs::rename(new_link, link).unwrap();
-        assert_ne!(Fingerprint::of(folder.path()), before);
+        assert_ne!(Fingerprint::of(&[folder.path().into()]), before);
         assert_eq!(text(folder.path()), "two");
     }
 

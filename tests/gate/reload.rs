@@ -331,7 +331,7 @@ fn r1_a_bundle_that_changes_while_it_is_read_is_never_half_read() {
         path: map.path().to_path_buf(),
         ..BundleSettings::default()
     };
-    let snapshots = Snapshots::new(settings, Arc::new(SystemClock));
+    let snapshots = Snapshots::new(settings, Arc::new(SystemClock)).unwrap();
     let mut whole = Vec::new();
     for verdict in ["forbid", "permit"] {
         map.swap(&generation(verdict));

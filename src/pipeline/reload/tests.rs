@@ -1,9 +1,9 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::model::SystemClock;
+use crate::model::{Period, SystemClock};
 
 const PERMIT: &str = "permit (principal, action, resource);";
 const SCHEMA: &str = include_str!("../../../policies/schema/cardea.cedarschema");
@@ -19,10 +19,9 @@ fn snapshots(folder: &Path) -> Arc<Snapshots> {
     let settings = BundleSettings {
         path: folder.to_path_buf(),
         poll: Period::millis(50),
-        reread: Period::seconds(60),
-        candidate: None,
+        ..BundleSettings::default()
     };
-    Arc::new(Snapshots::new(settings, Arc::new(SystemClock)))
+    Arc::new(Snapshots::new(settings, Arc::new(SystemClock)).unwrap())
 }
 
 /// Waits until `done` says so; the limit is for a broken build only.
@@ -133,7 +132,7 @@ fn settings_are_held_to_sensible_bounds() {
         path: PathBuf::new(),
         poll: Period::millis(1),
         reread: Period::millis(0),
-        candidate: None,
+        ..BundleSettings::default()
     };
     assert_eq!(settings.problems().len(), 3);
 }

@@ -20,10 +20,9 @@ fn bundle(policy: &str) -> (tempfile::TempDir, Arc<Snapshots>) {
     let settings = BundleSettings {
         path: folder.path().to_path_buf(),
         poll: Period::millis(50),
-        reread: Period::seconds(60),
-        candidate: None,
+        ..BundleSettings::default()
     };
-    let snapshots = Arc::new(Snapshots::new(settings, Arc::new(SystemClock)));
+    let snapshots = Arc::new(Snapshots::new(settings, Arc::new(SystemClock)).unwrap());
     snapshots.load().unwrap();
     (folder, snapshots)
 }
