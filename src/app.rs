@@ -18,8 +18,10 @@ use crate::context::Context;
 use crate::envoy::check::{CheckService, Decide};
 use crate::envoy::health::HealthService;
 use crate::envoy::listener::{Bound, Door, Local};
-use crate::identity::Identity;
+use crate::envoy::response;
+use crate::identity::{ClaimReader, Identity};
 use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
+use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Snapshots};
 use crate::policy::Principal;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
@@ -63,7 +65,9 @@ impl App {
         logs::init(&config.telemetry.log);
         let background = background_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock)));
+        let staging = staging(config, Arc::clone(&clock))?;
+        let snapshots = Snapshots::new(config.bundle.clone(), Arc::clone(&clock), staging);
+        let snapshots = Arc::new(snapshots);
         snapshots.load()?;
         let bound = Bound::bind(&config.listen)?;
         let pipeline = Arc::new(Pipeline {
@@ -185,6 +189,20 @@ impl Drop for App {
             background.shutdown_background();
         }
     }
+}
+
+/// What supposed requests are read and judged with under these settings.
+///
+/// # Errors
+/// Everything that is wrong with the section `context`.
+pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Problem>> {
+    Ok(Staging {
+        paths: config.request.path,
+        context: Context::new(&config.context)?,
+        claims: ClaimReader::new(&config.identity),
+        status: response::http_status,
+        clock,
+    })
 }
 
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {

@@ -2,7 +2,9 @@
 
 mod check;
 mod config;
+mod decide;
 mod serve;
+mod test;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use crate::model::Problem;
 
 /// Everything was well.
 const DONE: u8 = 0;
+/// A test failed, or a line was no request.
+const FAILED: u8 = 1;
 /// Settings, bundle or arguments are wrong.
 const MISTAKES: u8 = 2;
 
@@ -35,11 +39,12 @@ circumstances are judged against Cedar policies; without a policy that permits i
 const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
+  cardea test --bundle policies         Run the bundle's tests
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 a test failed; 2 a mistake in arguments, settings or bundle.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -47,6 +52,10 @@ enum Command {
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
     Check(ConfigArgument),
+    /// Run the bundle's tests
+    Test(test::TestCommand),
+    /// Decide requests from standard input, one JSON object a line
+    Decide(decide::DecideCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
 }
@@ -79,12 +88,15 @@ impl ConfigArgument {
 #[must_use]
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Serve(argument) => serve::run(&argument),
-        Command::Check(argument) => check::run(&argument),
-        Command::Config(command) => config::run(&command),
+        Command::Serve(argument) => serve::run(&argument).map(|()| true),
+        Command::Check(argument) => check::run(&argument).map(|()| true),
+        Command::Test(command) => test::run(&command),
+        Command::Decide(command) => decide::run(&command),
+        Command::Config(command) => config::run(&command).map(|()| true),
     };
     match done {
-        Ok(()) => ExitCode::from(DONE),
+        Ok(true) => ExitCode::from(DONE),
+        Ok(false) => ExitCode::from(FAILED),
         Err(problems) => {
             tell(&problems);
             ExitCode::from(MISTAKES)

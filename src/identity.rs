@@ -12,6 +12,7 @@
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
+//! | `supposed` | what claims that nobody signed would say, for rehearsals |
 //! | `cache`, `ground`, `denial` | what is remembered, what that stands on, what may be remembered of refusals |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
@@ -30,6 +31,7 @@ mod keys;
 mod ready;
 mod scheme;
 mod settings;
+mod supposed;
 mod token;
 
 #[cfg(test)]
@@ -59,6 +61,7 @@ pub use keys::KeySetStatus;
 pub use settings::{
     Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting, Settings,
 };
+pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
+use super::trial::{self, Staging};
 use crate::model::{Clock, Period, Problem};
 use crate::policy::{BundleFiles, Fingerprint};
 
@@ -29,6 +30,9 @@ pub struct BundleSettings {
     pub poll: Period,
     /// How often every file is read again even if nothing seems to have changed, for file systems whose times lie.
     pub reread: Period,
+    /// Whether a bundle's own tests are run before it comes into force; one whose tests fail is refused, and the one in
+    /// force stays. They may take 30 seconds and hold 10,000 cases.
+    pub run_tests: bool,
 }
 
 impl Default for BundleSettings {
@@ -37,6 +41,7 @@ impl Default for BundleSettings {
             path: PathBuf::from("policies"),
             poll: Period::millis(300),
             reread: Period::seconds(60),
+            run_tests: true,
         }
     }
 }
@@ -68,6 +73,7 @@ impl BundleSettings {
 pub struct Snapshots {
     settings: BundleSettings,
     clock: Arc<dyn Clock>,
+    staging: Staging,
     live: ArcSwapOption<Snapshot>,
     stale: AtomicBool,
     failures: AtomicU64,
@@ -75,12 +81,13 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// None in force yet.
+    /// None in force yet. A bundle's tests are judged with `staging`.
     #[must_use]
-    pub fn new(settings: BundleSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: BundleSettings, clock: Arc<dyn Clock>, staging: Staging) -> Self {
         Self {
             settings,
             clock,
+            staging,
             live: ArcSwapOption::empty(),
             stale: AtomicBool::new(false),
             failures: AtomicU64::new(0),
@@ -142,6 +149,9 @@ impl Snapshots {
             return Ok(live);
         }
         let snapshot = Snapshot::compile(files, &self.settings.path, &*self.clock)?;
+        if self.settings.run_tests {
+            trial::examine(&snapshot, &files.tests, &self.staging)?;
+        }
         let snapshot = Arc::new(snapshot);
         self.live.store(Some(Arc::clone(&snapshot)));
         tracing::info!(

@@ -20,8 +20,10 @@ fn snapshots(folder: &Path) -> Arc<Snapshots> {
         path: folder.to_path_buf(),
         poll: Period::millis(50),
         reread: Period::seconds(60),
+        run_tests: true,
     };
-    Arc::new(Snapshots::new(settings, Arc::new(SystemClock)))
+    let clock = Arc::new(SystemClock);
+    Arc::new(Snapshots::new(settings, clock, crate::pipeline::trial::staging()))
 }
 
 /// Waits until `done` says so; the limit is for a broken build only.
@@ -132,6 +134,7 @@ fn settings_are_held_to_sensible_bounds() {
         path: PathBuf::new(),
         poll: Period::millis(1),
         reread: Period::millis(0),
+        run_tests: true,
     };
     assert_eq!(settings.problems().len(), 3);
 }
