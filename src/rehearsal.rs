@@ -26,7 +26,7 @@ use crate::model::{Problem, json, shown};
 use crate::pipeline::trial::{Given, Staging};
 use crate::pipeline::{Snapshot, Supposed};
 
-pub use answer::{Answer, no_request};
+pub use answer::{Answer, NoRequest};
 pub use lines::{Line, Lines, MAX_LINE};
 
 /// The longest message about a mistake.
@@ -71,7 +71,10 @@ impl Reader<'_> {
     /// What is wrong with the document, with line and column where they are known. What is wrong with the request it
     /// tells of is no error: it is decided, and refused.
     pub fn read(&self, text: &[u8], form: Option<Form>) -> Result<Asking, Problem> {
-        let members = json::parse_object(text).map_err(|error| Problem::new(error.to_string()))?;
+        let members = json::parse_object(text).map_err(|error| {
+            let (line, column) = error.place();
+            Problem::new(error.what()).at(line, column)
+        })?;
         let form = match form {
             Some(form) => form,
             None => form_of(&members)?,
@@ -125,7 +128,9 @@ const MARKS: [(Form, &[&str]); 3] = [
     ),
     (
         Form::Case,
-        &["given", "request", "caller", "token", "at", "device", "risk", "signals"],
+        &[
+            "given", "request", "caller", "token", "at", "device", "risk", "signals",
+        ],
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! `cardea decide`: requests in, decisions out, one JSON object a line each.
 
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::model::{Clock, Decision, ManualClock, Problem, SystemClock};
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Road, Snapshot};
 use crate::policy::Principal;
-use crate::rehearsal::{Answer, Asking, Form, Line, Lines, MAX_LINE, Reader, no_request};
+use crate::rehearsal::{Answer, Asking, Form, Line, Lines, MAX_LINE, NoRequest, Reader};
 
 /// How long the first of Envoy's checks waits for the issuers' keys. Without them it is answered as the server answers.
 const KEYS: Duration = Duration::from_secs(10);
@@ -50,43 +50,48 @@ enum Format {
     Envoy,
 }
 
-/// Reads lines until there are no more. Returns whether each was a request, or it does not matter.
+/// Decides line by line until there are no more. Returns whether each was a request, or it does not matter.
 pub(super) fn run(command: &DecideCommand) -> Result<bool, Vec<Problem>> {
     let mut desk = Desk::open(command)?;
     let mut lines = Lines::new(BufReader::new(std::io::stdin().lock()));
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let one = |what: &str, error: &std::io::Error| vec![Problem::new(format!("{what}: {error}"))];
-    let (mut number, mut well) = (0, true);
-    loop {
-        let line = match lines.next() {
+    let mut well = true;
+    for number in 1.. {
+        let line = match lines.read() {
             Ok(Some(line)) => line,
             Ok(None) => break,
-            Err(error) => return Err(one("cannot read standard input", &error)),
+            Err(error) => return Err(broken("read standard input", &error)),
         };
-        number += 1;
-        let answered = desk.line(&line).map_err(|problem| no_request(number, &problem));
-        well &= answered.is_ok();
-        let written = match &answered {
-            Ok(answer) => serde_json::to_writer(&mut out, answer),
-            Err(error) => serde_json::to_writer(&mut out, error),
-        };
-        let written = written
-            .map_err(Into::into)
-            .and_then(|()| out.write_all(b"\n"))
-            // Whoever waits for an answer before it asks again must not wait for ever.
-            .and_then(|()| match lines.source().buffer() {
-                [] => out.flush(),
-                _ => Ok(()),
-            });
-        match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(one("cannot write to standard output", &error)),
+        let answer = desk
+            .line(&line)
+            .map_err(|problem| NoRequest::of(number, problem));
+        well &= answer.is_ok();
+        // Whoever waits for an answer before it asks again must not wait for ever.
+        let waiting = lines.source().buffer().is_empty();
+        match write(&mut out, &answer, waiting) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(broken("write to standard output", &error)),
             Ok(()) => {}
         }
     }
-    // Nobody is left to read what could not be flushed.
-    let _ = out.flush();
     Ok(well || !command.strict)
+}
+
+fn broken(what: &str, error: &std::io::Error) -> Vec<Problem> {
+    vec![Problem::new(format!("cannot {what}: {error}"))]
+}
+
+fn write(
+    out: &mut impl Write,
+    answer: &Result<Answer, NoRequest>,
+    flush: bool,
+) -> std::io::Result<()> {
+    match answer {
+        Ok(answer) => serde_json::to_writer(&mut *out, answer)?,
+        Err(error) => serde_json::to_writer(&mut *out, error)?,
+    }
+    out.write_all(b"\n")?;
+    if flush { out.flush() } else { Ok(()) }
 }
 
 /// Everything decisions are made with.

@@ -61,11 +61,9 @@ pub(super) fn run(command: &TestCommand) -> Result<bool, Vec<Problem>> {
         named => Suites::read(&read(named)?)?,
     };
     if suites.cases.is_empty() {
-        return Err(vec![
-            Problem::new("there is no test")
-                .in_file(folder)
-                .hint("write cases into `tests/*.yaml` of the bundle, or name files of cases"),
-        ]);
+        return Err(vec![Problem::new("there is no test").in_file(folder).hint(
+            "write cases into `tests/*.yaml` of the bundle, or name files of cases",
+        )]);
     }
     let report = suites.run(&snapshot, &staging);
     let short = command.fail_under.filter(|least| is_below(&report, *least));

@@ -131,9 +131,18 @@ mod tests {
             "acr": "gold", "amr": ["pwd"], "auth_time": now().as_second() - 60,
         });
         let read = read(&ClaimReader::default(), &claims).unwrap();
-        assert_eq!((&*read.issuer, read.kind), (SUPPOSED_ISSUER, PrincipalKind::User));
-        assert_eq!((read.roles, read.groups), (vec!["viewer".to_owned()], vec!["staff".to_owned()]));
-        assert_eq!((read.tenant.as_deref(), read.scopes.len()), (Some("acme"), 2));
+        assert_eq!(
+            (&*read.issuer, read.kind),
+            (SUPPOSED_ISSUER, PrincipalKind::User)
+        );
+        assert_eq!(
+            (read.roles, read.groups),
+            (vec!["viewer".to_owned()], vec!["staff".to_owned()])
+        );
+        assert_eq!(
+            (read.tenant.as_deref(), read.scopes.len()),
+            (Some("acme"), 2)
+        );
         assert_eq!((read.acr.as_deref(), read.assurance), (Some("gold"), 0));
         assert_eq!(now().duration_since(read.auth_time.unwrap()).as_secs(), 60);
         assert_eq!(read.expires_at.duration_since(now()), SUPPOSED_LIFE);
@@ -157,11 +166,23 @@ mod tests {
         for (claims, expected) in [
             (json!({ "roles": ["a"] }), CredentialFault::Claims),
             (json!({ "sub": "a", "roles": 7 }), CredentialFault::Claims),
-            (json!({ "sub": "a", "exp": now().as_second() - 60 }), CredentialFault::Expired),
-            (json!({ "sub": "a", "iat": now().as_second() + 120 }), CredentialFault::NotYetValid),
-            (json!({ "sub": "a", "exp": "soon" }), CredentialFault::Lifetime),
+            (
+                json!({ "sub": "a", "exp": now().as_second() - 60 }),
+                CredentialFault::Expired,
+            ),
+            (
+                json!({ "sub": "a", "iat": now().as_second() + 120 }),
+                CredentialFault::NotYetValid,
+            ),
+            (
+                json!({ "sub": "a", "exp": "soon" }),
+                CredentialFault::Lifetime,
+            ),
             (json!({ "sub": "a", "iss": 7 }), CredentialFault::Issuer),
-            (json!({ "sub": "a", "iss": iss, "aud": "other" }), CredentialFault::Audience),
+            (
+                json!({ "sub": "a", "iss": iss, "aud": "other" }),
+                CredentialFault::Audience,
+            ),
         ] {
             let refusal = read(&configured(), &claims).unwrap_err();
             assert_eq!(fault(&refusal), expected, "{claims}");

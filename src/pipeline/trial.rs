@@ -31,7 +31,9 @@ use crate::policy::Document;
 
 pub use caller::{CallerForm, CallerParts};
 pub use expect::{Difference, Expect};
-pub use facts::{DelegationForm, DeviceForm, EmergencyForm, GeoForm, NetworkForm, RiskForm, SignalsForm};
+pub use facts::{
+    DelegationForm, DeviceForm, EmergencyForm, GeoForm, NetworkForm, RiskForm, SignalsForm,
+};
 pub use given::Given;
 pub use request::{MutualTls, RequestForm};
 pub use run::{CaseReport, Coverage, Found, Report};

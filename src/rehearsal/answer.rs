@@ -80,14 +80,37 @@ impl Answer {
 }
 
 /// What is said of a line that is no request: it is denied, as a check that cannot be read is.
-#[must_use]
-pub fn no_request(line: u64, problem: &Problem) -> serde_json::Value {
-    let mut error = serde_json::json!({ "line": line, "message": problem.message });
-    if let Some((_, column)) = problem.at {
-        error["column"] = column.into();
+#[derive(Debug, Serialize)]
+pub struct NoRequest {
+    verdict: &'static str,
+    decision: bool,
+    error: Mistake,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Serialize)]
+struct Mistake {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl NoRequest {
+    /// What is said of the line of that number.
+    #[must_use]
+    pub fn of(line: u64, problem: Problem) -> Self {
+        Self {
+            verdict: "deny",
+            decision: false,
+            error: Mistake {
+                line,
+                column: problem.at.map(|(_, column)| column),
+                message: problem.message,
+                hint: problem.hint,
+            },
+        }
     }
-    if let Some(hint) = &problem.hint {
-        error["hint"] = hint.as_str().into();
-    }
-    serde_json::json!({ "verdict": "deny", "decision": false, "error": error })
 }

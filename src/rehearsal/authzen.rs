@@ -173,7 +173,8 @@ impl Subject {
         };
         let mut parts = self.properties.unwrap_or_default();
         if parts.kind.is_some() || parts.subject.is_some() {
-            let message = "`subject.properties` names `kind` or `subject`: they stand in `type` and `id`";
+            let message =
+                "`subject.properties` names `kind` or `subject`: they stand in `type` and `id`";
             return Err(message.to_owned());
         }
         if self.id.is_empty() {
@@ -250,9 +251,7 @@ fn place(
 
 fn find(action: &str, reader: &Reader<'_>) -> Result<Arc<Operation>, String> {
     let inventory = &reader.snapshot.inventory;
-    let mut known = inventory
-        .operations()
-        .chain(inventory.generic_operations());
+    let mut known = inventory.operations().chain(inventory.generic_operations());
     let found = known.find(|operation| &*operation.id == action);
     found.cloned().ok_or_else(|| {
         "`action.name` is neither an operation of the API documents nor an HTTP method".to_owned()
@@ -275,7 +274,7 @@ fn fill(
     if let ResourceRule::Object { id: names, .. } = &operation.resource {
         let parts: Vec<String> = id.split('/').map(decoded).collect();
         if parts.len() == names.len() {
-            values.extend(names.iter().map(|name| name.to_string()).zip(parts));
+            values.extend(names.iter().map(ToString::to_string).zip(parts));
         }
     }
     for (name, given) in params {
@@ -299,7 +298,9 @@ fn substitute(template: &str, values: &mut BTreeMap<String, String>) -> Result<S
         let (name, after) = after.split_once('}').unwrap_or((after, ""));
         let value = values.remove(name).filter(|value| !value.is_empty());
         let value = value.ok_or_else(|| {
-            format!("the path parameter `{name}` is missing: put it into `resource.properties.params`")
+            format!(
+                "the path parameter `{name}` is missing: put it into `resource.properties.params`"
+            )
         })?;
         path.push_str(before);
         path.extend(utf8_percent_encode(&value, ENCODED));
@@ -316,11 +317,7 @@ fn decoded(part: &str) -> String {
 
 /// Which operation the request is, where it has one reading. If that acts on an object, the resource must be it: an
 /// answer about one object must not be taken for an answer about another.
-fn acts_on(
-    form: &RequestForm,
-    id: &str,
-    reader: &Reader<'_>,
-) -> Result<Option<Matched>, String> {
+fn acts_on(form: &RequestForm, id: &str, reader: &Reader<'_>) -> Result<Option<Matched>, String> {
     let Some(matched) = matched(form, reader) else {
         return Ok(None);
     };

@@ -58,10 +58,10 @@ struct Peer {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 struct Address {
-    #[serde(alias = "socket_address")]
-    socket_address: Option<Socket>,
+    #[serde(alias = "socket_address", rename = "socketAddress")]
+    socket: Option<Socket>,
     pipe: Option<Pipe>,
     #[serde(alias = "envoy_internal_address", rename = "envoyInternalAddress")]
     _internal: Option<IgnoredAny>,
@@ -191,7 +191,7 @@ impl Peer {
 impl Address {
     fn into_wire(self) -> Result<core::Address, &'static str> {
         use core::address::Address as One;
-        let address = match (self.socket_address, self.pipe) {
+        let address = match (self.socket, self.pipe) {
             (Some(_), Some(_)) => return Err("an address holds both `socketAddress` and `pipe`"),
             (Some(socket), None) => Some(One::SocketAddress(socket.into_wire()?)),
             (None, Some(pipe)) => Some(One::Pipe(core::Pipe {

@@ -34,12 +34,12 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// Where the stream cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub fn read(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         // One byte more for the end of the line, one more to see that there is none.
         let limit = MAX_LINE as u64 + 2;
-        let read = Read::take(&mut self.source, limit).read_until(b'\n', &mut self.line)?;
-        if read == 0 {
+        let bytes = Read::take(&mut self.source, limit).read_until(b'\n', &mut self.line)?;
+        if bytes == 0 {
             return Ok(None);
         }
         let ended = self.line.last() == Some(&b'\n');
@@ -85,7 +85,7 @@ mod tests {
     fn lengths(text: &[u8]) -> Vec<Option<usize>> {
         let mut lines = Lines::new(io::BufReader::with_capacity(7, text));
         let mut all = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.read().unwrap() {
             all.push(match line {
                 Line::Text(text) => Some(text.len()),
                 Line::TooLong => None,
@@ -103,10 +103,18 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_read_past_and_the_next_one_read() {
-        for (length, kept) in [(MAX_LINE, true), (MAX_LINE + 1, false), (3 * MAX_LINE, false)] {
+        for (length, kept) in [
+            (MAX_LINE, true),
+            (MAX_LINE + 1, false),
+            (3 * MAX_LINE, false),
+        ] {
             let mut text = vec![b'x'; length];
             text.extend_from_slice(b"\nab\n");
-            assert_eq!(lengths(&text), [kept.then_some(length), Some(2)], "{length}");
+            assert_eq!(
+                lengths(&text),
+                [kept.then_some(length), Some(2)],
+                "{length}"
+            );
             text.truncate(length);
             assert_eq!(lengths(&text), [kept.then_some(length)], "{length}");
         }

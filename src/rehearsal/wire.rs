@@ -28,9 +28,7 @@ impl<'de> Deserialize<'de> for Bytes {
             .with_decode_padding_mode(DecodePaddingMode::Indifferent)
             .with_decode_allow_trailing_bits(false);
         let bytes = GeneralPurpose::new(alphabet, config).decode(&text);
-        bytes
-            .map(Self)
-            .map_err(|_| de::Error::custom("not base64"))
+        bytes.map(Self).map_err(|_| de::Error::custom("not base64"))
     }
 }
 
@@ -58,8 +56,7 @@ impl Visitor<'_> for IntegerVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
-        i64::try_from(number)
-            .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+        i64::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<i64, E> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::pipeline::Snapshot;
-use crate::pipeline::trial::{CaseReport, Report};
+use crate::pipeline::trial::{CaseReport, Found, Report};
 
 pub(super) fn render(report: &Report, snapshot: &Snapshot) -> String {
     let coverage = &report.coverage;
@@ -33,27 +33,26 @@ fn case(case: &CaseReport) -> Value {
     let differences: Vec<Value> = differences
         .map(|one| json!({ "field": one.field, "expected": one.expected, "found": one.found }))
         .collect();
-    let mut value = json!({
+    json!({
         "file": case.file,
         "line": case.line,
         "name": case.name,
         "passed": case.passed(),
         "seconds": case.took.as_secs_f64(),
         "differences": differences,
-    });
-    match &case.found {
-        Err(message) => value["error"] = message.as_str().into(),
-        Ok(found) => {
-            let errors = found.errors.iter();
-            value["found"] = json!({
-                "verdict": found.verdict,
-                "reason": found.reason,
-                "status": found.status,
-                "operation": found.operation,
-                "policies": found.policies,
-                "errors": errors.map(|fault| fault.policy.to_string()).collect::<Vec<_>>(),
-            });
-        }
-    }
-    value
+        "error": case.found.as_ref().err(),
+        "found": case.found.as_ref().ok().map(found),
+    })
+}
+
+fn found(found: &Found) -> Value {
+    let errors = found.errors.iter();
+    json!({
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "status": found.status,
+        "operation": found.operation,
+        "policies": found.policies,
+        "errors": errors.map(|fault| fault.policy.to_string()).collect::<Vec<_>>(),
+    })
 }

@@ -146,7 +146,7 @@ impl Found {
             detail: refusal.map_or_else(String::new, |refusal| refusal.detail.to_string()),
             status: status(decision),
             operation: decision.operation().to_owned(),
-            policies: policies.map(|id| id.to_string()).collect(),
+            policies: policies.map(ToString::to_string).collect(),
             errors: trail.faults.clone(),
             step_up,
         }
@@ -205,7 +205,9 @@ impl Coverage {
     /// The share that was reached, in percent, rounded down; 100 where there is no policy.
     #[must_use]
     pub fn percent(&self) -> usize {
-        (self.reached * 100).checked_div(self.policies()).unwrap_or(100)
+        (self.reached * 100)
+            .checked_div(self.policies())
+            .unwrap_or(100)
     }
 }
 

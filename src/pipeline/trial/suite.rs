@@ -10,9 +10,9 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
+use super::at;
 use super::expect::Expect;
 use super::given::Given;
-use super::at;
 use crate::model::{Problem, shown, yaml};
 use crate::policy::Document;
 
@@ -93,7 +93,11 @@ struct CaseForm {
 
 fn read_file(document: &Document) -> Result<Vec<Case>, Vec<Problem>> {
     let file = &document.path;
-    let alone = |problem: Problem| vec![problem.in_file(file)];
+    let alone = |mut problem: Problem| {
+        // What is wrong with the whole is wrong from its beginning.
+        problem.at = problem.at.or(Some((1, 1)));
+        vec![problem.in_file(file)]
+    };
     if is_blank(&document.text) {
         return Ok(Vec::new());
     }
