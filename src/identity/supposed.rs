@@ -17,8 +17,9 @@ pub const SUPPOSED_ISSUER: &str = "https://issuer.test";
 /// How long a supposed credential lives from now on.
 pub const SUPPOSED_LIFE: SignedDuration = SignedDuration::from_mins(5);
 
-/// Reads claims as the configured issuers' tokens are read. An issuer that the settings do not name has the plain mapping
-/// of [`plain_issuer`], so that a bundle's tests do not depend on whose tokens a deployment believes.
+/// Reads claims as the configured issuers' tokens are read. An issuer that the settings do not name has a plain mapping
+/// (`roles`, `groups`, `tenant`, and `scope` or `scp`), so that a bundle's tests do not depend on whose tokens a
+/// deployment believes.
 #[derive(Debug, Default)]
 pub struct ClaimReader {
     known: Vec<(IssuerSettings, Rules)>,

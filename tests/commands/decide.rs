@@ -311,3 +311,21 @@ fn without_settings_no_token_is_believed() {
         (&json!("credential_invalid"), &json!(401))
     );
 }
+
+#[test]
+fn the_time_that_is_set_decides_whether_a_token_has_expired() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    let file = folder.path().join("cardea.yaml");
+    fs::write(&file, settings(folder.path(), &issuer)).unwrap();
+    let token = issuer.token(&json!({ "iat": 1_699_999_900, "exp": 1_700_000_000 }));
+    let line = check("/v1/orders/1001", Some(&format!("Bearer {token}"))).to_string();
+    for (at, reason) in [
+        ("2023-11-14T22:12:30Z", "permitted"),
+        ("2023-11-14T23:00:00Z", "credential_invalid"),
+    ] {
+        let arguments = ["--config", file.to_str().unwrap(), "--at", at];
+        let (_, answers) = decide(&arguments, line.as_bytes());
+        assert_eq!(answers[0]["reason"], reason, "{at}");
+    }
+}

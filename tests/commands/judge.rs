@@ -124,3 +124,15 @@ fn mistakes_end_in_exit_code_2_with_their_place() {
     );
     assert_eq!(test(Path::new("no/such/bundle"), &[]).0, Some(2));
 }
+
+#[test]
+fn the_cases_in_the_documentation_pass() {
+    let page = include_str!("../../docs/testing-policies.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let (cases, _) = rest.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.yaml");
+    fs::write(&file, cases).unwrap();
+    let (code, out, err) = test(&shipped(), &[file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(0), "2 passed\n"), "{err}");
+}
