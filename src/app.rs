@@ -18,8 +18,10 @@ use crate::context::Context;
 use crate::envoy::check::{CheckService, Decide};
 use crate::envoy::health::HealthService;
 use crate::envoy::listener::{Bound, Door, Local};
-use crate::identity::Identity;
+use crate::envoy::response;
+use crate::identity::{ClaimReader, Identity};
 use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
+use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::Principal;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
@@ -71,15 +73,17 @@ impl App {
         logs::init(&config.telemetry.log);
         let background = background_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock))?);
+        let staging = Arc::new(staging(config, Arc::clone(&clock))?);
+        let bundle = |settings| {
+            Snapshots::new(settings, Arc::clone(&clock), Arc::clone(&staging)).map(Arc::new)
+        };
+        let snapshots = bundle(config.bundle.clone())?;
         snapshots.begin()?;
-        let candidate = config.bundle.candidate().map(|settings| {
-            let candidate = Arc::new(Snapshots::new(settings, Arc::clone(&clock))?);
+        let candidate = config.bundle.candidate().map(bundle).transpose()?;
+        if let Some(candidate) = &candidate {
             // A candidate that does not load decides nothing and says why: no reason not to start.
             candidate.load_or_tell("the candidate bundle is refused");
-            Ok::<_, Vec<Problem>>(candidate)
-        });
-        let candidate = candidate.transpose()?;
+        }
         let bound = Bound::bind(&config.listen)?;
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
@@ -206,6 +210,20 @@ impl Drop for App {
             background.shutdown_background();
         }
     }
+}
+
+/// What supposed requests are read and judged with under these settings.
+///
+/// # Errors
+/// Everything that is wrong with the section `context`.
+pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Problem>> {
+    Ok(Staging {
+        paths: config.request.path,
+        context: Context::new(&config.context)?,
+        claims: ClaimReader::new(&config.identity),
+        status: response::http_status,
+        clock,
+    })
 }
 
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {

@@ -3,8 +3,10 @@
 mod bundle;
 mod check;
 mod config;
+mod decide;
 mod demo;
 mod serve;
+mod test;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,11 +41,12 @@ circumstances are judged against Cedar policies; without a policy that permits i
 const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
+  cardea test --bundle policies         Run the bundle's tests
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 1 an unexpected verdict; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 a test failed or a verdict was not the expected one; 2 a mistake in arguments, settings or bundle.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -53,6 +56,10 @@ enum Command {
     Check(ConfigArgument),
     /// Pack, sign and verify policies as one file
     Bundle(bundle::BundleCommand),
+    /// Run the bundle's tests
+    Test(test::TestCommand),
+    /// Decide requests from standard input, one JSON object a line
+    Decide(decide::DecideCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
     /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
@@ -91,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
         Command::Check(argument) => check::run(&argument).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Test(command) => test::run(&command).map(passed),
+        Command::Decide(command) => decide::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
     };
@@ -101,6 +110,11 @@ pub fn run() -> ExitCode {
             ExitCode::from(MISTAKES)
         }
     }
+}
+
+/// The exit code of a command that passes or fails.
+fn passed(well: bool) -> u8 {
+    if well { DONE } else { FAILED }
 }
 
 /// Prints every problem on standard error.

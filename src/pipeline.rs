@@ -6,7 +6,10 @@ mod shadow;
 mod snapshot;
 mod source;
 
+pub mod trial;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::identity::{Identity, Who};
@@ -59,7 +62,6 @@ impl Pipeline {
         decision
     }
 
-    /// The road itself. It ends in a permit, or at the first step that refuses.
     async fn road(
         &self,
         asked: Result<AccessRequest, Refusal>,
@@ -67,6 +69,66 @@ impl Pipeline {
     ) -> Result<Permit, Refusal> {
         // One snapshot for the whole request: a reload meanwhile changes nothing for it.
         let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
+        let road = Road {
+            snapshot: &snapshot,
+            identity: &self.identity,
+            context: &self.context,
+        };
+        road.walk(asked, trail).await
+    }
+
+    /// Counts a decision that is dropped before it is made: whoever asked has hung up.
+    pub fn abandoned(&self) {
+        self.telemetry.cancelled();
+    }
+
+    /// Told of a decision once its answer is made: what comes now delays nobody.
+    pub fn answered(&self, decision: Decision) {
+        self.shadow.consider(decision, self.snapshots.current());
+    }
+
+    /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
+    pub fn overruled(&self, denial: &Decision) {
+        if denial.reason_code() == Reason::Internal.code() {
+            self.telemetry.panicked();
+        }
+        self.telemetry.record(denial);
+    }
+}
+
+/// The road itself, from one snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Road<'a> {
+    /// What is decided from.
+    pub snapshot: &'a Snapshot,
+    /// Who asks.
+    pub identity: &'a Identity<Principal>,
+    /// In which circumstances.
+    pub context: &'a Context,
+}
+
+impl Road<'_> {
+    /// Decides one request as [`Pipeline::decide`] does, and records nothing: for the command line.
+    pub async fn decide(&self, asked: Asked) -> Decision {
+        let mut trail = Trail::begin(asked.arrival);
+        let outcome = match self.walk(asked.request, &mut trail).await {
+            Ok(permit) => Outcome::Allowed(permit),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        Decision {
+            outcome,
+            took: Duration::ZERO,
+            trail,
+        }
+    }
+
+    /// It ends in a permit, or at the first step that refuses.
+    async fn walk(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<Permit, Refusal> {
+        let snapshot = self.snapshot;
         trail.snapshot = Some(snapshot.id.clone());
 
         // What is asked, in its one reading, and which operation that is.
@@ -101,24 +163,6 @@ impl Pipeline {
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;
         judgement.verdict
-    }
-
-    /// Counts a decision that is dropped before it is made: whoever asked has hung up.
-    pub fn abandoned(&self) {
-        self.telemetry.cancelled();
-    }
-
-    /// Told of a decision once it was answered: what comes now delays nobody.
-    pub fn answered(&self, decision: Decision) {
-        self.shadow.consider(decision, self.snapshots.current());
-    }
-
-    /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
-    pub fn overruled(&self, denial: &Decision) {
-        if denial.reason_code() == Reason::Internal.code() {
-            self.telemetry.panicked();
-        }
-        self.telemetry.record(denial);
     }
 }
 

@@ -24,6 +24,7 @@ mod statics;
 mod value;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use cedar_policy::Schema;
@@ -159,6 +160,12 @@ impl Policies {
             Some(slice) => slice.judge(&self.statics, question),
             None => Judgement::impossible("the operation has no action in the schema"),
         }
+    }
+
+    /// Each policy's id, and the file and line where it stands; in no order.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &Path, usize)> {
+        let places = self.sources.places.iter();
+        places.map(|(id, (file, line, _))| (&**id, file.as_path(), *line))
     }
 
     /// How many policies there are.

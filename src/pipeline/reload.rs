@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
 use super::source::{BundleSettings, Found, LastGood, Offer, Source, open};
+use super::trial::{self, Staging};
 use crate::model::{Clock, Problem, SnapshotId};
 use crate::policy::Fingerprint;
 
@@ -28,6 +29,7 @@ pub struct Snapshots {
     source: Source,
     last_good: LastGood,
     clock: Arc<dyn Clock>,
+    staging: Arc<Staging>,
     live: ArcSwapOption<Snapshot>,
     loaded: watch::Sender<bool>,
     stale: AtomicBool,
@@ -36,17 +38,23 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// None in force yet. Reads the public keys, where the bundle needs a signature.
+    /// None in force yet. Reads the public keys, where the bundle needs a signature. A bundle's tests are judged with
+    /// `staging`.
     ///
     /// # Errors
     /// Keys that cannot be read, or a remote place that cannot be asked.
-    pub fn new(settings: BundleSettings, clock: Arc<dyn Clock>) -> Result<Self, Vec<Problem>> {
+    pub fn new(
+        settings: BundleSettings,
+        clock: Arc<dyn Clock>,
+        staging: Arc<Staging>,
+    ) -> Result<Self, Vec<Problem>> {
         let (source, last_good) = Source::of(&settings)?;
         Ok(Self {
             settings,
             source,
             last_good,
             clock,
+            staging,
             live: ArcSwapOption::empty(),
             loaded: watch::Sender::new(false),
             stale: AtomicBool::new(false),
@@ -182,6 +190,9 @@ impl Snapshots {
             return Ok(live);
         }
         let snapshot = Snapshot::compile(&found.files, &found.root, &*self.clock)?;
+        if self.settings.run_tests {
+            trial::examine(&snapshot, &found.files.tests, &self.staging)?;
+        }
         let snapshot = Arc::new(snapshot);
         self.live.store(Some(Arc::clone(&snapshot)));
         self.loaded.send_replace(true);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::source::{BundleSettings, Source};
+use super::trial::{self, Staging};
 use crate::inventory::{Inventory, repeated_parameter};
 use crate::model::{
     AccessRequest, Clock, Matched, Operation, Problem, Reason, Refusal, SnapshotId,
@@ -40,14 +41,23 @@ impl Snapshot {
     ///
     /// # Errors
     /// Public keys that cannot be read, and everything that is wrong with the bundle.
-    pub fn of(settings: &BundleSettings, clock: &dyn Clock) -> Result<Option<Self>, Vec<Problem>> {
+    pub fn of(
+        settings: &BundleSettings,
+        clock: &dyn Clock,
+        staging: Option<&Staging>,
+    ) -> Result<Option<Self>, Vec<Problem>> {
         let found = match Source::of(settings)? {
             (Source::Remote { keys, .. }, last_good) => last_good.read(&keys)?,
             (source, _) => source.read()?,
         };
-        found
-            .map(|found| Self::compile(&found.files, &found.root, clock))
-            .transpose()
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let snapshot = Self::compile(&found.files, &found.root, clock)?;
+        if let Some(staging) = staging {
+            trial::examine(&snapshot, &found.files.tests, staging)?;
+        }
+        Ok(Some(snapshot))
     }
 
     /// Understands a bundle that was read from `folder`.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cardea::config::Config;
 use cardea::model::SystemClock;
 use cardea::pipeline::{BundleSettings, Snapshots};
 use tempfile::TempDir;
@@ -331,7 +332,8 @@ fn r1_a_bundle_that_changes_while_it_is_read_is_never_half_read() {
         path: map.path().to_path_buf(),
         ..BundleSettings::default()
     };
-    let snapshots = Snapshots::new(settings, Arc::new(SystemClock)).unwrap();
+    let staging = cardea::app::staging(&Config::default(), Arc::new(SystemClock)).unwrap();
+    let snapshots = Snapshots::new(settings, Arc::new(SystemClock), Arc::new(staging)).unwrap();
     let mut whole = Vec::new();
     for verdict in ["forbid", "permit"] {
         map.swap(&generation(verdict));

@@ -22,7 +22,14 @@ fn bundle(policy: &str) -> (tempfile::TempDir, Arc<Snapshots>) {
         poll: Period::millis(50),
         ..BundleSettings::default()
     };
-    let snapshots = Arc::new(Snapshots::new(settings, Arc::new(SystemClock)).unwrap());
+    let snapshots = Arc::new(
+        Snapshots::new(
+            settings,
+            Arc::new(SystemClock),
+            Arc::new(crate::pipeline::trial::staging()),
+        )
+        .unwrap(),
+    );
     snapshots.load().unwrap();
     (folder, snapshots)
 }

@@ -20,6 +20,9 @@ pub struct BundleSettings {
     pub poll: Period,
     /// How often every file is read again even if nothing seems to have changed, for file systems whose times lie.
     pub reread: Period,
+    /// Whether a bundle's own tests are run before it comes into force; one whose tests fail is refused, and the one in
+    /// force stays. They may take 30 seconds and hold 10,000 cases.
+    pub run_tests: bool,
     /// A folder, or a signed archive, with a candidate bundle. It decides nothing: every decision is made again from it
     /// after the answer, and what it would have decided otherwise is counted and listed (`/shadow` on the admin endpoint).
     pub candidate: Option<PathBuf>,
@@ -42,6 +45,7 @@ impl Default for BundleSettings {
             path: PathBuf::from("policies"),
             poll: Period::millis(300),
             reread: Period::seconds(60),
+            run_tests: true,
             candidate: None,
             public_keys: Vec::new(),
             cache_dir: None,

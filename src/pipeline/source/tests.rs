@@ -7,12 +7,13 @@ use tokio_util::sync::CancellationToken;
 use super::testing::{Manner, PERMIT, Publisher, Server, bundle};
 use super::*;
 use crate::model::{Period, SecretRef, SystemClock};
+use crate::pipeline::trial::staging;
 use crate::pipeline::{Snapshot, Snapshots};
 
 const OTHER: &str = "forbid (principal, action, resource);";
 
 fn started(settings: &BundleSettings) -> Result<Arc<Snapshots>, Vec<Problem>> {
-    let snapshots = Snapshots::new(settings.clone(), Arc::new(SystemClock))?;
+    let snapshots = Snapshots::new(settings.clone(), Arc::new(SystemClock), Arc::new(staging()))?;
     snapshots.begin()?;
     Ok(Arc::new(snapshots))
 }
@@ -153,7 +154,7 @@ fn a_local_archive_is_the_same_bundle_as_its_folder() {
     local.put(local.publisher.publish(1, PERMIT));
     let snapshots = started(&local.settings()).unwrap();
     assert_eq!(live(&snapshots), id_of(PERMIT));
-    let looked = Snapshot::of(&local.settings(), &SystemClock).unwrap();
+    let looked = Snapshot::of(&local.settings(), &SystemClock, None).unwrap();
     assert_eq!(looked.unwrap().id.as_str(), id_of(PERMIT));
 }
 
@@ -390,7 +391,7 @@ async fn a_restart_without_the_network_serves_the_last_good_one() {
     let fetched = far.server.count("/b.tar.gz", 200);
     let followed = Followed::start(&far.settings());
     assert_eq!(live(&followed.snapshots), id_of(PERMIT), "at once");
-    let looked = Snapshot::of(&far.settings(), &SystemClock).unwrap();
+    let looked = Snapshot::of(&far.settings(), &SystemClock, None).unwrap();
     assert_eq!(looked.unwrap().id.as_str(), id_of(PERMIT));
     eventually("failures", || followed.snapshots.failures() >= 2).await;
 
@@ -566,7 +567,7 @@ fn a_candidate_may_be_an_archive_and_leaves_the_last_good_one_alone() {
     };
     assert_eq!(settings.problems(), []);
     let candidate = settings.candidate().unwrap();
-    let snapshots = Snapshots::new(candidate, Arc::new(SystemClock)).unwrap();
+    let snapshots = Snapshots::new(candidate, Arc::new(SystemClock), Arc::new(staging())).unwrap();
     snapshots.load().unwrap();
     assert_eq!(live(&snapshots), id_of(PERMIT));
     assert!(!local.folder.path().join("cache").exists());
