@@ -43,11 +43,12 @@ impl Default for Settings {
 impl Settings {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.timeout < Period::millis(10) || self.timeout > Period::seconds(60) {
-            problems.push(Problem::new(
-                "`telemetry.otlp.timeout` is not between `10ms` and `1m`",
-            ));
-        }
+        let timeouts = Period::millis(10)..=Period::seconds(60);
+        problems.extend(Problem::out_of_bounds(
+            "telemetry.otlp.timeout",
+            self.timeout,
+            timeouts,
+        ));
         for name in self.headers.keys() {
             if let Some(problem) = header_problem(name) {
                 problems.push(problem);
