@@ -78,6 +78,17 @@ pub enum Effect {
     Forbid,
 }
 
+impl Effect {
+    /// The word policies begin with.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Forbid => "forbid",
+        }
+    }
+}
+
 /// A policy that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {

@@ -259,11 +259,7 @@ impl Instruments {
 }
 
 fn effect(effect: Effect) -> KeyValue {
-    let word = match effect {
-        Effect::Permit => "permit",
-        Effect::Forbid => "forbid",
-    };
-    KeyValue::new("effect", word)
+    KeyValue::new("effect", effect.as_str())
 }
 
 /// The SDK folds what goes beyond 2000 combinations into one series without labels. Ours are bounded already, so it gets
