@@ -5,8 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{
-    AccessRequest, Arrival, Body, CanonicalPath, Facts, Headers, Host, Method, PathRules, Peer,
-    Period, Query, Scheme, SystemClock,
+    AccessRequest, Arrival, CanonicalPath, Facts, Host, PathRules, Period, SystemClock,
 };
 use crate::pipeline::{BundleSettings, Supposed};
 
@@ -31,22 +30,10 @@ fn bundle(policy: &str) -> (tempfile::TempDir, Arc<Snapshots>) {
 /// A decision as the server makes it: an anonymous `GET /x` on the live snapshot.
 #[expect(clippy::disallowed_methods, reason = "an arrival needs some instant")]
 fn decide(live: &Snapshot) -> Decision {
-    let request = AccessRequest {
-        id: "r".to_owned(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("api.example.com").unwrap(),
-        path: CanonicalPath::parse("/x", PathRules::default()).unwrap(),
-        query: Query::default(),
-        headers: Headers::default(),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
-    };
+    let request = AccessRequest::bare(
+        Host::parse("api.example.com").unwrap(),
+        CanonicalPath::parse("/x", PathRules::default()).unwrap(),
+    );
     let arrival = Arrival {
         at: Timestamp::UNIX_EPOCH,
         started: Instant::now(),

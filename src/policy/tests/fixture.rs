@@ -7,9 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{BundleFiles, Document, Policies, Principal, Question};
 use crate::model::{
-    AccessRequest, Api, Body, CanonicalPath, Facts, Headers, Host, IdentityAttributes, Lifecycle,
-    Matched, Method, Moment, Operation, PathRules, Peer, PrincipalKind, Problem, Query,
-    ResourceRule, Route, Scheme, VerifiedIdentity,
+    AccessRequest, Api, CanonicalPath, Facts, Host, IdentityAttributes, Lifecycle, Matched, Method,
+    Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule, Route, VerifiedIdentity,
 };
 
 pub(in crate::policy) const BASE_SCHEMA: &str =
@@ -119,20 +118,11 @@ impl World {
         Self {
             attributes: Some(user("alice")),
             request: AccessRequest {
-                id: "r".to_owned(),
                 method: operation.method,
-                scheme: Scheme::Https,
-                host: Host::parse("api.example.com").unwrap(),
-                path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
-                query: Query::default(),
-                headers: Headers::default(),
-                body: Body::default(),
-                client_address: None,
-                peer: Peer::default(),
-                sni: None,
-                context_extensions: BTreeMap::new(),
-                metadata: BTreeMap::new(),
-                route_metadata: BTreeMap::new(),
+                ..AccessRequest::bare(
+                    Host::parse("api.example.com").unwrap(),
+                    CanonicalPath::parse("/", PathRules::default()).unwrap(),
+                )
             },
             matched: Matched {
                 operation,
