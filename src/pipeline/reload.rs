@@ -178,8 +178,10 @@ impl Snapshots {
 
     /// Keeps the bundle fresh until `closing`. Runs on the background runtime.
     pub async fn keep_fresh(self: Arc<Self>, closing: CancellationToken) {
+        // As if nothing had been read yet: what changed between the first reading and the first look would be missed
+        // otherwise. Reading the same files again changes nothing.
         let mut watch = Watch {
-            tried: self.look().await,
+            tried: Fingerprint::default(),
             seen: None,
             read: self.clock.monotonic(),
         };

@@ -230,6 +230,7 @@ async fn a_drain_that_takes_too_long_ends() {
         tokio::task::yield_now().await;
     }
     running.stop().await;
+    assert!(!call.is_finished(), "the call outlives the drain");
     call.abort();
 }
 
