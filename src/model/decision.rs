@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
@@ -213,11 +212,5 @@ impl Decision {
             .matched
             .as_ref()
             .map_or("unread", |matched| &matched.operation.id)
-    }
-
-    /// When the check arrived.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        self.trail.arrival.at
     }
 }
