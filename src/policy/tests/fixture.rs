@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{BundleFiles, Document, Policies, Principal, Question};
 use crate::model::{
-    AccessRequest, Api, CanonicalPath, Facts, Host, IdentityAttributes, Lifecycle, Matched, Method,
-    Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule, Route, VerifiedIdentity,
+    AccessRequest, Api, CanonicalPath, Delegation, Facts, Host, IdentityAttributes, Lifecycle,
+    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule, Route,
+    VerifiedIdentity,
 };
 
 pub(in crate::policy) const BASE_SCHEMA: &str =
@@ -184,5 +185,19 @@ pub(in crate::policy) fn user(name: &str) -> IdentityAttributes {
         groups: Vec::new(),
         tenant: None,
         claims: BTreeMap::new(),
+    }
+}
+
+/// Somebody acts for Mallory.
+pub(in crate::policy) fn delegation(human_approved: bool) -> Delegation {
+    Delegation {
+        subject: "mallory".to_owned(),
+        agent: None,
+        client: None,
+        workload: None,
+        depth: 1,
+        scopes: Vec::new(),
+        purpose: None,
+        human_approved,
     }
 }

@@ -7,8 +7,8 @@ use cedar_policy::{Authorizer, Decision, Entities, Request};
 use cedar_policy_core::ast::{EntityUIDEntry, Request as CoreRequest};
 use proptest::prelude::*;
 
-use super::fixture::{World, compile, operations};
-use crate::model::{Delegation, PrincipalKind};
+use super::fixture::{World, compile, delegation, operations};
+use crate::model::PrincipalKind;
 use crate::policy::entities::{numbers_entity, params_entity, store};
 use crate::policy::evidence::{Evidence, Plan};
 use crate::policy::{Policies, Question};
@@ -185,16 +185,7 @@ fn worlds() -> Vec<World> {
                     attributes.subject = "bob".to_owned();
                     attributes.roles.clear();
                     attributes.assurance = 3;
-                    world.facts.delegation = Some(Delegation {
-                        subject: "mallory".to_owned(),
-                        agent: None,
-                        client: None,
-                        workload: None,
-                        depth: 1,
-                        scopes: Vec::new(),
-                        purpose: None,
-                        human_approved: true,
-                    });
+                    world.facts.delegation = Some(delegation(true));
                 }
             }
             worlds.push(world);
