@@ -6,7 +6,7 @@
 //! on what), `evidence` (the context, one line a fact) and `judge` (the verdict).
 //!
 //! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
-//! because they cost a third of the public ones; both crates are pinned to one version, and the tests hold every decision
+//! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision
 //! against Cedar's own authorizer.
 
 mod bundle;

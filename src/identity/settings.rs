@@ -225,7 +225,7 @@ pub enum PrincipalSetting {
 const MAX_EXPOSED: usize = 64;
 
 impl Settings {
-    /// Everything that is wrong with these settings, at once.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Found::default();
@@ -393,19 +393,16 @@ impl Found {
     }
 
     fn between(&mut self, field: &str, value: Period, low: Duration, high: Duration) {
-        if !(low..=high).contains(&value.0) {
-            let (low, high) = (Period(low), Period(high));
-            self.say(
-                field,
-                format!("is {value}, but must be from {low} to {high}"),
-            );
-        }
+        let setting = format!("{}.{field}", self.place);
+        let bounds = Period(low)..=Period(high);
+        self.problems
+            .extend(Problem::out_of_bounds(&setting, value, bounds));
     }
 
     fn count(&mut self, field: &str, value: u64) {
-        if !(1..=10_000_000).contains(&value) {
-            self.say(field, format!("is {value}, but must be from 1 to 10000000"));
-        }
+        let setting = format!("{}.{field}", self.place);
+        self.problems
+            .extend(Problem::out_of_bounds(&setting, value, 1..=10_000_000));
     }
 }
 

@@ -67,6 +67,30 @@ pub struct AccessRequest {
     pub route_metadata: BTreeMap<String, serde_json::Value>,
 }
 
+impl AccessRequest {
+    /// The least a request can be: a `GET` over https with nothing beside host and path, to be filled in by whoever makes
+    /// one up (a probe, a rehearsal, a test).
+    #[must_use]
+    pub fn bare(host: Host, path: CanonicalPath) -> Self {
+        Self {
+            id: String::new(),
+            method: Method::Get,
+            scheme: Scheme::Https,
+            host,
+            path,
+            query: Query::default(),
+            headers: Headers::default(),
+            body: Body::default(),
+            client_address: None,
+            peer: Peer::default(),
+            sni: None,
+            context_extensions: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            route_metadata: BTreeMap::new(),
+        }
+    }
+}
+
 /// A method with standard meaning (RFC 9110, section 9; RFC 5789). Every other method is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the methods")]
@@ -132,7 +156,7 @@ impl Scheme {
     }
 }
 
-/// Header fields in wire order. A name may occur several times; values are bytes.
+/// Header fields. A name may occur several times, its values in wire order; values are bytes.
 #[derive(Clone, Default)]
 pub struct Headers {
     fields: Vec<(String, Vec<u8>)>,

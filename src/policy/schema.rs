@@ -19,9 +19,8 @@ use super::source::{Chain, problem};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Body, CanonicalPath, Delegation, Emergency, Facts, Headers, Host,
-    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, Peer, PrincipalKind,
-    Problem, Query, ResourceRule, Scheme,
+    AccessRequest, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes, Matched,
+    Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -247,22 +246,10 @@ pub(super) fn action_entity(
 }
 
 fn probe_request() -> Option<AccessRequest> {
-    Some(AccessRequest {
-        id: "probe".to_owned(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("probe.invalid").ok()?,
-        path: CanonicalPath::parse("/", PathRules::default()).ok()?,
-        query: Query::default(),
-        headers: Headers::default(),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
-    })
+    Some(AccessRequest::bare(
+        Host::parse("probe.invalid").ok()?,
+        CanonicalPath::parse("/", PathRules::default()).ok()?,
+    ))
 }
 
 fn full_facts() -> Facts {

@@ -62,7 +62,7 @@ impl Default for ListenSettings {
 }
 
 impl ListenSettings {
-    /// All mistakes in this section.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -71,14 +71,6 @@ impl ListenSettings {
                 problems.push(Problem::new(text));
             }
         };
-        must(
-            (1..=256).contains(&self.workers),
-            "`listen.workers` must be 1 to 256",
-        );
-        must(
-            (1..=1_000_000).contains(&self.max_connections),
-            "`listen.max_connections` must be 1 to 1000000",
-        );
         must(
             self.max_concurrent_streams > 0,
             "`listen.max_concurrent_streams` is 0: no call could ever be made",
@@ -98,9 +90,18 @@ impl ListenSettings {
         ] {
             must(!period.0.is_zero(), &format!("`listen.{name}` is zero"));
         }
-        if let Some(tls) = &self.tls {
-            problems.extend(tls.problems());
-        }
+        let connections = self.max_connections;
+        problems.extend(Problem::out_of_bounds(
+            "listen.workers",
+            self.workers,
+            1..=256,
+        ));
+        problems.extend(Problem::out_of_bounds(
+            "listen.max_connections",
+            connections,
+            1..=1_000_000,
+        ));
+        problems.extend(self.tls.iter().flat_map(TlsSettings::problems));
         problems
     }
 }

@@ -148,10 +148,16 @@ pub struct Answers {
 }
 
 impl AnswerSettings {
+    /// Everything that is wrong with these settings.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.resolve().err().unwrap_or_default()
+    }
+
     /// Checks the settings and makes them ready for use.
     ///
     /// # Errors
-    /// All mistakes in this section.
+    /// Everything that is wrong with these settings.
     pub fn resolve(&self) -> Result<Answers, Vec<Problem>> {
         let set = self.headers.named();
         let mut problems = check_names(&set);

@@ -61,8 +61,6 @@ async fn r1_r2_a_good_change_takes_over_and_a_bad_one_leaves_the_last_good_in_fo
     let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
     let live = || snapshots.current().unwrap().id.clone();
 
-    // Give the watcher its first look, then change the file.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     fs::write(&policy, format!("{PERMIT}\n// changed")).unwrap();
     eventually("the change is in force", || live() != first).await;
     let second = live();
@@ -111,7 +109,6 @@ async fn r1_a_link_swap_as_kubernetes_makes_it_is_seen() {
     let first = snapshots.load().unwrap().id.clone();
     let closing = CancellationToken::new();
     let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
-    tokio::time::sleep(Duration::from_millis(200)).await;
     symlink("..2", folder.path().join("..data_tmp")).unwrap();
     fs::rename(
         folder.path().join("..data_tmp"),
