@@ -179,7 +179,8 @@ impl Snapshots {
     /// Keeps the bundle fresh until `closing`. Runs on the background runtime.
     pub async fn keep_fresh(self: Arc<Self>, closing: CancellationToken) {
         let mut watch = Watch {
-            tried: self.look().await,
+            // Nothing: what changed between the first load and now would else wait for the next full reading.
+            tried: Fingerprint::default(),
             seen: None,
             read: self.clock.monotonic(),
         };
@@ -198,9 +199,10 @@ impl Snapshots {
         let due =
             self.clock.monotonic().saturating_duration_since(watch.read) >= self.settings.reread.0;
         let changed = now != watch.tried;
-        // A change must hold still for one more look, so that a half-written file is not taken for a finished one.
+        // A change must hold still for one more look, so that a half-written file is not taken for a finished one. One
+        // that never does is read all the same when the time has come, else an old bundle would stay without a word.
         let settled = watch.seen.as_ref() == Some(&now);
-        if (changed && settled) || (due && !changed) {
+        if (changed && settled) || due {
             self.try_load().await;
             watch.read = self.clock.monotonic();
             watch.tried.clone_from(&now);
