@@ -122,9 +122,8 @@ static REQUEST: &[(&str, Make)] = &[
         Some(e.matched.operation.documented.into())
     }),
     ("bodyBytes", |e| {
-        i64::try_from(e.request.body.bytes.len())
-            .ok()
-            .map(Value::from)
+        let length = i64::try_from(e.request.body.length).unwrap_or(i64::MAX);
+        Some(length.into())
     }),
     // No body is held against a contract yet, and none is claimed to be.
     ("bodyInspected", |_| Some(false.into())),
