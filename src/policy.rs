@@ -70,11 +70,12 @@ impl Policies {
         let (sources, schema) = both(sources, schema)?;
         let wrong = sources.validate(&schema);
         let entities = statics::parse(&files.entities, &schema);
-        let statics = match (wrong.is_empty(), entities) {
+        let mut statics = match (wrong.is_empty(), entities) {
             (true, entities) => entities?,
             (false, Ok(_)) => return Err(wrong),
             (false, Err(more)) => return Err([wrong, more].concat()),
         };
+        statics.learn_routes(operations);
         let actions = schema
             .action_entities()
             .map_err(|error| vec![Problem::new(format!("the schema's actions: {error}"))])?;

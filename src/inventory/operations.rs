@@ -254,6 +254,13 @@ impl<'a, 'd> OperationReader<'a, 'd> {
                 "the resource's `kind` is empty, too long or not printable",
             );
         }
+        if object.kind.contains('/') {
+            self.report.hinted(
+                at,
+                "the resource's `kind` holds a `/`, which separates it from the id in an object's name",
+                "write `order-item` instead of `orders/items`",
+            );
+        }
         if object.id.is_empty() {
             self.report.hinted(
                 at,

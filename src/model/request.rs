@@ -207,6 +207,9 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// Whether more went upstream than arrived here: such a body may not be judged as a whole.
     pub truncated: bool,
+    /// How long the body is that goes upstream, in bytes, as far as anybody says: what arrived or what was announced,
+    /// whichever is more; `u64::MAX` where it was cut and nobody says how long it is.
+    pub length: u64,
 }
 
 /// Shows the length only: a body is the caller's data.
@@ -360,6 +363,7 @@ mod tests {
         let body = Body {
             bytes: b"s3cret".to_vec(),
             truncated: true,
+            length: u64::MAX,
         };
         let text = format!("{headers:?} {body:?}");
         assert_eq!(text, r#"{"authorization"} Body(6 bytes and more)"#);

@@ -106,15 +106,18 @@ pub(super) fn check_vocabulary(
     statics: &StaticEntities,
     operations: &[Arc<Operation>],
 ) -> Vec<Problem> {
-    let route = operations
-        .iter()
-        .find(|o| o.resource == ResourceRule::Route);
-    let object = operations
-        .iter()
-        .find(|o| o.resource != ResourceRule::Route);
-    let mut problems: Vec<Problem> = [route, object]
+    // Documented operations have actions that Cardea writes, so that one of each kind stands for all; the generic ones are
+    // the bundle's own, and each may have moved away alone.
+    let documented = |rule: fn(&ResourceRule) -> bool| {
+        operations
+            .iter()
+            .find(move |o| o.documented && rule(&o.resource))
+    };
+    let generic = operations.iter().filter(|o| !o.documented);
+    let mut problems: Vec<Problem> = documented(|rule| *rule == ResourceRule::Route)
         .into_iter()
-        .flatten()
+        .chain(documented(|rule| *rule != ResourceRule::Route))
+        .chain(generic)
         .flat_map(Probe::both)
         .flat_map(|probe| probe.problems(schema, actions, statics))
         .collect();

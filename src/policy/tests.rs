@@ -1,5 +1,6 @@
 //! The room as a whole: what bundles it takes and refuses, and that it judges as Cedar itself would.
 
+mod files;
 pub(super) mod fixture;
 mod oracle;
 mod verdicts;

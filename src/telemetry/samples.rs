@@ -143,6 +143,7 @@ pub(super) fn request(path: &str) -> AccessRequest {
         body: Body {
             bytes: b"CANARY-body".to_vec(),
             truncated: false,
+            length: 11,
         },
         client_address: Some("203.0.113.7".parse().unwrap()),
         peer: Peer {

@@ -218,6 +218,27 @@ async fn a_drain_that_takes_too_long_ends() {
     call.abort();
 }
 
+#[tokio::test]
+async fn g4_what_a_client_adds_to_the_calls_metadata_cannot_turn_an_answer_into_an_error() {
+    let state = format!("a={}", "x".repeat(60 * 1024));
+    let narrow = ListenSettings {
+        max_header_list_bytes: 16 * 1024,
+        ..on_any_port()
+    };
+    for (settings, answered) in [(narrow, false), (on_any_port(), true)] {
+        let running = Running::on(&settings);
+        let mut client = running.client().await;
+        let mut call = tonic::Request::new(check(&[]));
+        call.metadata_mut()
+            .insert("tracestate", state.parse().unwrap());
+        let answer = client.check(call).await;
+        assert_eq!(answer.is_ok(), answered);
+        assert!(answer.is_err() || code(&answer.unwrap().into_inner()) != 0);
+        drop(client);
+        running.stop().await;
+    }
+}
+
 /// Accepts what it was given, errors included.
 struct Scripted {
     results: VecDeque<io::Result<DuplexStream>>,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{
-    AccessRequest, Arrival, CanonicalPath, Facts, Host, PathRules, Period, SystemClock,
+    AccessRequest, Arrival, Body, CanonicalPath, Facts, Host, PathRules, Period, SystemClock,
 };
 use crate::pipeline::{BundleSettings, Supposed};
 
@@ -153,4 +153,29 @@ fn a_full_queue_drops_and_counts() {
         shadow.consider(decide(&live.current().unwrap()), live.current());
     }
     assert_eq!(shadow.dropped(), 3);
+}
+
+#[test]
+fn what_waits_holds_no_body_and_no_credential_and_is_judged_the_same() {
+    let (_folder, live) = bundle(
+        "permit (principal, action, resource) when { context.request.bodyBytes == 1048576 };",
+    );
+    let snapshot = live.current().unwrap();
+    let mut decision = decide(&snapshot);
+    let request = decision.trail.request.as_mut().unwrap();
+    request.body = Body {
+        bytes: vec![0; 1 << 20],
+        truncated: false,
+        length: 1 << 20,
+    };
+    request.headers = Headers::new(vec![(
+        "authorization".to_owned(),
+        b"Bearer s3cret".to_vec(),
+    )]);
+    let before = snapshot.reconsider(&decision).unwrap().1;
+    lighten(&mut decision);
+    let request = decision.trail.request.as_ref().unwrap();
+    assert!(request.body.bytes.is_empty() && request.headers.names().next().is_none());
+    let after = snapshot.reconsider(&decision).unwrap().1;
+    assert!(before.verdict.is_ok() && after.verdict.is_ok());
 }

@@ -125,6 +125,7 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
             .notes
             .obligations
             .iter()
+            .take(MOST_POLICIES)
             .map(|duty| shown(duty, 256))
             .collect(),
         principal: trail.caller.as_ref().map(principal),

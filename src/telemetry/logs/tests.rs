@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -165,8 +166,9 @@ fn a1_events_of_any_room_become_one_line_each() {
         });
         let written = written(&page, &lines);
         assert_eq!(written.len(), 2, "{written:?}");
+        assert_eq!(lines.dropped(), 1);
         for line in &written {
-            assert!(line.len() <= 8 << 10);
+            assert!(line.len() <= lines::LONGEST);
             assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line}");
             if format == Format::Json {
                 let line: Value = serde_json::from_str(line).unwrap();
@@ -272,4 +274,32 @@ fn logging_can_be_started_twice() {
     assert!(!install(&Settings::default()));
     // Whether the first call took effect depends on which test of this process came first.
     assert!(first || tracing::dispatcher::has_been_set());
+}
+
+#[test]
+fn a1_no_request_can_make_the_line_of_its_decision_too_long_to_be_written() {
+    let many = |text: &str| vec![Arc::<str>::from(text); 100];
+    for hostile in ["\"", "\u{2028}", "\u{202e}", "\u{e9}"] {
+        let mut decision = samples::refused(Reason::PolicyError);
+        let trail = &mut decision.trail;
+        trail.caller = Some(samples::alice(&hostile.repeat(512 / hostile.len())));
+        trail.request = Some(samples::request(&format!("/{}", "a".repeat(8000))));
+        trail.determining = many(&"p".repeat(128));
+        trail.notes.obligations = many(&"\"".repeat(200));
+        trail.faults = many(&"p".repeat(128))
+            .into_iter()
+            .map(|policy| PolicyFault {
+                policy,
+                effect: crate::model::Effect::Forbid,
+                message: String::new(),
+            })
+            .collect();
+        for format in [Format::Json, Format::Text] {
+            let (page, log) = log(&with(Decisions::All, format));
+            log.record(&decision, None);
+            let written = written(&page, log.lines());
+            assert!(written[0].contains(&decision.trail.id.to_string()));
+            assert_eq!(log.lines().dropped(), 0, "{}", written[0].len());
+        }
+    }
 }
