@@ -14,7 +14,9 @@ mod entities;
 mod evidence;
 mod explain;
 mod judge;
+mod lint;
 mod obligation;
+mod print;
 mod reads;
 mod schema;
 mod slice;
@@ -29,8 +31,10 @@ use cedar_policy::Schema;
 
 pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
 pub use entities::Principal;
-pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
+pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
 pub use judge::{Judgement, Question};
+pub use lint::{Rule, Surroundings, Warning};
+pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
 
 use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::bundle::Document;
 use super::source::Chain;
+use super::value::Kind;
 use crate::model::{Problem, json as one_reading};
 
 /// Entities from files, each with all its ancestors. A request only ever looks one up: the set is never copied.
@@ -20,6 +21,18 @@ pub(super) struct StaticEntities {
 impl StaticEntities {
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Every entity the files describe.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.known.values()
+    }
+
+    /// The places the files put objects into.
+    pub(super) fn object_places(&self) -> HashSet<&EntityUID> {
+        let is_object = |e: &&Arc<Entity>| e.uid().entity_type() == Kind::Object.entity_type();
+        let objects = self.all().filter(is_object);
+        objects.flat_map(|entity| entity.ancestors()).collect()
     }
 
     pub(super) fn get(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
