@@ -1,7 +1,10 @@
 //! The command line: one file a command.
 
+mod access;
 mod check;
 mod config;
+mod excerpt;
+mod generate;
 mod serve;
 
 use std::io::Write;
@@ -46,7 +49,11 @@ enum Command {
     /// Answer Envoy's checks until SIGTERM
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
-    Check(ConfigArgument),
+    Check(check::CheckCommand),
+    /// Write the Cedar schema, or a starter set of policies, that API documents ask for
+    Generate(generate::GenerateCommand),
+    /// Show who can do what
+    Access(access::AccessCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
 }
@@ -80,7 +87,9 @@ impl ConfigArgument {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument),
-        Command::Check(argument) => check::run(&argument),
+        Command::Check(command) => check::run(&command),
+        Command::Generate(command) => generate::run(&command),
+        Command::Access(command) => access::run(&command),
         Command::Config(command) => config::run(&command),
     };
     match done {
@@ -99,6 +108,13 @@ fn tell(problems: &[Problem]) {
         // With nowhere left to complain to, the exit code has to do.
         let _ = writeln!(err, "error: {problem}");
     }
+}
+
+/// A value as indented JSON, with a line end.
+fn json(value: &impl serde::Serialize) -> Result<String, Vec<Problem>> {
+    serde_json::to_string_pretty(value)
+        .map(|text| format!("{text}\n"))
+        .map_err(|error| vec![Problem::new(format!("cannot print JSON: {error}"))])
 }
 
 /// Prints text on standard output. A reader that went away (`| head`) is no error.

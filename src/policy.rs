@@ -15,6 +15,7 @@ mod evidence;
 mod explain;
 mod judge;
 mod lint;
+mod nearest;
 mod obligation;
 mod print;
 mod reads;
@@ -151,6 +152,13 @@ impl Policies {
     #[must_use]
     pub fn entities(&self) -> usize {
         self.statics.len()
+    }
+
+    /// The ids of all permits.
+    pub fn permits(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.sources.compiled.iter();
+        all.filter(|policy| policy.effect == cedar_policy_core::ast::Effect::Permit)
+            .map(|policy| &policy.id)
     }
 
     /// The assembled schema.

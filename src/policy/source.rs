@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator,
+};
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
+use super::nearest::nearest;
 use super::obligation::Obligation;
 use super::slice::CompiledPolicy;
 use crate::model::{Problem, line_and_column};
@@ -113,22 +116,87 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
-        result
-            .validation_errors()
-            .map(|error| {
-                let id: &str = error.policy_id().as_ref();
-                let problem = Problem::new(error.to_string());
-                let problem = match self.places.get(id) {
-                    Some((file, line, column)) => problem.in_file(file).at(*line, *column),
-                    None => problem,
-                };
-                match help(error) {
-                    Some(help) => problem.hint(help),
-                    None => problem,
+        let problems = result.validation_errors().map(|error| {
+            let id: &str = error.policy_id().as_ref();
+            let problem = Problem::new(error.to_string());
+            let problem = match self.places.get(id) {
+                Some((file, line, column)) => {
+                    let (line, column) = self.label(id, error).unwrap_or((*line, *column));
+                    problem.in_file(file).at(line, column)
                 }
-            })
-            .collect()
+                None => problem,
+            };
+            let meant = match error {
+                ValidationError::UnrecognizedActionId(_) => self.meant(id, error, schema),
+                _ => help(error),
+            };
+            match meant {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            }
+        });
+        folded(problems.collect())
     }
+
+    /// Where in a policy's file the validator points.
+    fn label<E: miette::Diagnostic>(&self, id: &str, error: &E) -> Option<(usize, usize)> {
+        let policy: &ast::Policy = self.set.policy(&PolicyId::new(id))?.as_ref();
+        let offset = error.labels()?.next()?.offset();
+        Some(line_and_column(&policy.loc()?.src, offset))
+    }
+
+    /// The action that an unknown one was meant to be. (Cedar's own guess knows no operations.)
+    fn meant<E: miette::Diagnostic>(&self, id: &str, error: &E, schema: &Schema) -> Option<String> {
+        let policy: &ast::Policy = self.set.policy(&PolicyId::new(id))?.as_ref();
+        let label = error.labels()?.next()?;
+        let written = policy
+            .loc()?
+            .src
+            .get(label.offset()..label.offset() + label.len())?;
+        let name = written.split('"').nth(1)?;
+        let mut known: Vec<&str> = schema.actions().map(|uid| uid.id().unescaped()).collect();
+        known.sort_unstable();
+        Some(match nearest(name, known.into_iter()) {
+            Some(meant) => format!("did you mean `Cardea::Action::\"{meant}\"`?"),
+            None => "`cardea generate schema` shows the action of every operation".to_owned(),
+        })
+    }
+}
+
+/// One problem for each mistake, sorted: a policy that speaks of many actions is told once what is wrong with it, and not
+/// once an action.
+fn folded(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort();
+    let mut kept: Vec<(Problem, String, usize)> = Vec::new();
+    for problem in problems {
+        let kind = without_action(&problem.message);
+        // Sorted, so what stands in the same place stands together.
+        let mut here = kept
+            .iter_mut()
+            .rev()
+            .take_while(|(first, _, _)| (&first.file, first.at) == (&problem.file, problem.at));
+        match here.find(|(_, known, _)| *known == kind) {
+            Some((_, _, more)) => *more += 1,
+            None => kept.push((problem, kind, 0)),
+        }
+    }
+    let told = kept.into_iter().map(|(mut problem, _, more)| {
+        if more > 0 {
+            problem.message = format!("{} (and for {more} more actions)", problem.message);
+        }
+        problem
+    });
+    told.collect()
+}
+
+/// A message without the action it is about.
+fn without_action(message: &str) -> String {
+    const ACTION: &str = "Cardea::Action::\"";
+    let Some((before, rest)) = message.split_once(ACTION) else {
+        return message.to_owned();
+    };
+    let after = rest.split_once('"').map_or("", |(_, after)| after);
+    format!("{before}{ACTION}{after}")
 }
 
 /// A Cedar error, placed in its file.
@@ -147,8 +215,12 @@ pub(super) fn problem<E: miette::Diagnostic>(error: &E, document: &Document) -> 
     }
 }
 
+/// What Cedar says of what it expected instead: as its help, else beside the place.
 fn help<E: miette::Diagnostic>(error: &E) -> Option<String> {
-    error.help().map(|help| help.to_string())
+    error.help().map(|help| help.to_string()).or_else(|| {
+        let mut labels = error.labels()?;
+        labels.find_map(|label| label.label().map(str::to_owned))
+    })
 }
 
 /// An error with its causes, in one line.

@@ -97,13 +97,18 @@ impl Extent {
 
 /// Whether some object of an operation can lie in a scope: an API, route or tag holds it where it holds the route.
 fn can_hold_objects(scope: &Scope, operation: &Operation, target: &Target) -> bool {
-    let Place::In(uid) = &scope.place else {
-        return true;
+    let is = |uid: &EntityUID, kind: Kind| uid.entity_type() == kind.entity_type();
+    let behind_route = |uid| {
+        [Kind::Route, Kind::Api, Kind::Tag]
+            .iter()
+            .any(|kind| is(uid, *kind))
     };
-    let behind_route = [Kind::Route, Kind::Api, Kind::Tag]
-        .iter()
-        .any(|kind| kind.entity_type() == uid.entity_type());
-    operation.resource == ResourceRule::Route || !behind_route || lies_in(&target.route, uid)
+    operation.resource == ResourceRule::Route
+        || match &scope.place {
+            Place::Anywhere => true,
+            Place::Exactly(uid) => is(uid, Kind::Object),
+            Place::In(uid) => !behind_route(uid) || lies_in(&target.route, uid),
+        }
 }
 
 /// Whether every object of an operation lies in a scope that its kind of resource can meet.

@@ -7,6 +7,7 @@ use cedar_policy_core::ast::{EntityUID, ExprKind, Literal};
 use cedar_policy_core::parser::Loc;
 
 use super::{Ground, Judged, Rule, Warning};
+use crate::policy::nearest::nearest;
 use crate::policy::slice::Place;
 use crate::policy::value::Kind;
 
@@ -73,13 +74,7 @@ impl Known<'_> {
 
     /// The name that is most like it, if one is close.
     fn meant(&self, name: &str) -> Option<&str> {
-        let near = self
-            .names
-            .iter()
-            .map(|known| (distance(name, known), *known));
-        near.min()
-            .filter(|(apart, _)| *apart <= 2)
-            .map(|(_, known)| known)
+        nearest(name, self.names.iter().copied())
     }
 }
 
@@ -118,45 +113,5 @@ impl Judged<'_> {
                 _ => None,
             });
         scope.chain(conditions)
-    }
-}
-
-/// How many letters two words are apart (Levenshtein), counted on the first 64.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().take(64).enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        let mut next = vec![left];
-        for (above, other) in row.iter().skip(1).zip(&other) {
-            let change = diagonal + usize::from(letter != *other);
-            left = change.min(left + 1).min(above + 1);
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn words_are_as_far_apart_as_the_letters_that_differ() {
-        for (one, other, apart) in [
-            ("", "", 0),
-            ("viewer", "viewer", 0),
-            ("viewer", "vewer", 1),
-            ("viewer", "viewers", 1),
-            ("viewer", "vieuer", 1),
-            ("editor", "viewer", 5),
-            ("", "abc", 3),
-            ("abc", "", 3),
-        ] {
-            assert_eq!(distance(one, other), apart, "{one} {other}");
-        }
     }
 }
