@@ -3,8 +3,10 @@
 //! Told from the policies and from what is given of a caller; what is not given is named as a condition and never guessed.
 
 mod report;
+mod text;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,7 +192,7 @@ impl CallerArguments {
             ("audience", &self.audiences),
         ] {
             for value in values {
-                words.push_str(&format!(", {what} `{}`", shown(value, 128)));
+                let _ = write!(words, ", {what} `{}`", shown(value, 128));
             }
         }
         for (what, value) in [
@@ -199,7 +201,7 @@ impl CallerArguments {
             ("tenant", &self.tenant),
         ] {
             if let Some(value) = value {
-                words.push_str(&format!(", {what} `{}`", shown(value, 128)));
+                let _ = write!(words, ", {what} `{}`", shown(value, 128));
             }
         }
         words

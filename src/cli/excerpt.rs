@@ -173,7 +173,7 @@ error: no such issuer
             ("\"open", 1, "\""),
             ("ab", 9, ""),
         ] {
-            assert_eq!(&line[word(line, column)], expected, "{line}");
+            assert_eq!(line.get(word(line, column)), Some(expected), "{line}");
         }
     }
 

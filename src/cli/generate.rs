@@ -2,7 +2,7 @@
 
 mod policies;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ fn schema(source: &Source) -> Result<String, Vec<Problem>> {
     // What a bundle is judged by does not hang on what its documents say of security.
     let inventory = Inventory::compile(&source.apis)?;
     let operations: Vec<Arc<Operation>> = inventory.operations().cloned().collect();
-    let notes: HashMap<Arc<str>, Vec<String>> = outlines(&source.apis)?
+    let notes: BTreeMap<Arc<str>, Vec<String>> = outlines(&source.apis)?
         .iter()
         .map(|outline| (Arc::clone(&outline.operation.id), notes(outline)))
         .collect();

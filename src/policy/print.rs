@@ -3,7 +3,7 @@
 //! The bundle's own schema files are printed as they are written, comments and all; the operations' actions follow in the
 //! namespace they belong to. The text is read back and held against what a bundle is judged by before it is given out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ const NAMESPACE: &str = "Cardea";
 pub fn schema_text(
     documents: &[Document],
     operations: &[Arc<Operation>],
-    notes: &HashMap<Arc<str>, Vec<String>>,
+    notes: &BTreeMap<Arc<str>, Vec<String>>,
 ) -> Result<String, Vec<Problem>> {
     let assembled = assemble(documents, operations)?;
     let mut namespaces: Vec<Namespace<'_>> = Vec::new();
@@ -98,7 +98,7 @@ fn with_newline(text: &str) -> String {
 }
 
 /// One action for each operation that a document describes.
-fn actions(operations: &[Arc<Operation>], notes: &HashMap<Arc<str>, Vec<String>>) -> String {
+fn actions(operations: &[Arc<Operation>], notes: &BTreeMap<Arc<str>, Vec<String>>) -> String {
     let mut text = String::new();
     let mut api = "";
     let principals = Kind::PRINCIPALS.map(Kind::name).join(", ");
@@ -203,8 +203,7 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, u8)> {
     text.bytes().enumerate().filter(move |(_, byte)| {
         let before = state;
         state = match (state, byte) {
-            (In::Comment, b'\n') => In::Code,
-            (In::Text { escaped: false }, b'"') => In::Code,
+            (In::Comment, b'\n') | (In::Text { escaped: false }, b'"') => In::Code,
             (In::Text { escaped }, byte) => In::Text {
                 escaped: *byte == b'\\' && !escaped,
             },

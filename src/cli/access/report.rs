@@ -1,7 +1,6 @@
-//! The answer: as a table, and as JSON.
+//! The answer, found and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,13 +18,13 @@ use crate::policy::{Condition, Given, Policies, Question, Reach};
 pub(super) struct Report {
     /// The caller asked about, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    caller: Option<String>,
+    pub(super) caller: Option<String>,
     /// What it can do: every documented operation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    operations: Vec<Access>,
+    pub(super) operations: Vec<Access>,
     /// The operation asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    operation: Option<WhoCan>,
+    pub(super) operation: Option<WhoCan>,
     /// Permits that no recorded decision names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unused: Option<Vec<String>>,
@@ -33,50 +32,50 @@ pub(super) struct Report {
 
 /// Whether a caller can call an operation.
 #[derive(Debug, Serialize)]
-struct Access {
-    operation: Arc<str>,
-    route: Arc<str>,
-    verdict: Verdict,
+pub(super) struct Access {
+    pub(super) operation: Arc<str>,
+    pub(super) route: Arc<str>,
+    pub(super) verdict: Verdict,
     /// The policies that settle it, or on which it depends.
-    because: Vec<Because>,
+    pub(super) because: Vec<Because>,
     /// Forbids that other circumstances could bring to bear.
-    unless: Vec<Arc<str>>,
+    pub(super) unless: Vec<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub(super) enum Verdict {
     Allowed,
     Denied,
     Depends,
 }
 
 #[derive(Debug, Serialize)]
-struct Because {
-    policy: Arc<str>,
-    effect: &'static str,
+pub(super) struct Because {
+    pub(super) policy: Arc<str>,
+    pub(super) effect: &'static str,
     /// What the given facts leave open.
-    conditions: Vec<Condition>,
+    pub(super) conditions: Vec<Condition>,
 }
 
 /// Who can call one operation.
 #[derive(Debug, Serialize)]
-struct WhoCan {
-    id: Arc<str>,
-    route: Arc<str>,
-    permits: Vec<Who>,
-    forbids: Vec<Who>,
+pub(super) struct WhoCan {
+    pub(super) id: Arc<str>,
+    pub(super) route: Arc<str>,
+    pub(super) permits: Vec<Who>,
+    pub(super) forbids: Vec<Who>,
 }
 
 #[derive(Debug, Serialize)]
-struct Who {
-    policy: Arc<str>,
+pub(super) struct Who {
+    pub(super) policy: Arc<str>,
     /// In words.
-    principal: String,
+    pub(super) principal: String,
     /// Roles it names, and those below them.
-    roles: Vec<String>,
-    groups: Vec<String>,
-    conditions: Vec<Condition>,
+    pub(super) roles: Vec<String>,
+    pub(super) groups: Vec<String>,
+    pub(super) conditions: Vec<Condition>,
 }
 
 /// What everything is asked of: a bundle, now.
@@ -272,152 +271,4 @@ impl Because {
             conditions: reach.open.clone(),
         }
     }
-}
-
-impl Report {
-    /// The answer for people.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        if let Some(caller) = &self.caller {
-            let _ = writeln!(text, "{caller}:\n");
-            text.push_str(&self.operations_table());
-        }
-        if let Some(operation) = &self.operation {
-            text.push_str(&operation.text());
-        }
-        if let Some(unused) = &self.unused {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(&match unused.len() {
-                0 => "every permit is named by a recorded decision\n".to_owned(),
-                _ => format!(
-                    "permits that no recorded decision names:\n  {}\n",
-                    unused.join("\n  ")
-                ),
-            });
-        }
-        text
-    }
-
-    fn operations_table(&self) -> String {
-        let mut rows = vec![[
-            "OPERATION".to_owned(),
-            "VERDICT".to_owned(),
-            "BECAUSE".to_owned(),
-        ]];
-        let mut guards = BTreeSet::new();
-        for access in &self.operations {
-            guards.extend(access.unless.iter().map(|id| &**id));
-            let verdict = match access.verdict {
-                Verdict::Allowed => "allowed",
-                Verdict::Denied => "denied",
-                Verdict::Depends => "depends",
-            };
-            let because: Vec<String> = access.because.iter().map(Because::words).collect();
-            let because = if because.is_empty() {
-                "no permit can apply".to_owned()
-            } else {
-                because.join(" | ")
-            };
-            rows.push([access.operation.to_string(), verdict.to_owned(), because]);
-        }
-        let mut text = table(&rows);
-        if !guards.is_empty() {
-            let guards: Vec<&str> = guards.into_iter().collect();
-            let _ = writeln!(
-                text,
-                "\nother circumstances could bring these forbids to bear: {}",
-                guards.join(", ")
-            );
-        }
-        text
-    }
-}
-
-impl Because {
-    fn words(&self) -> String {
-        let forbid = if self.effect == "forbid" {
-            "forbid "
-        } else {
-            ""
-        };
-        let conditions = wanted(&self.conditions, self.effect == "forbid");
-        if conditions.is_empty() {
-            format!("{forbid}{}", self.policy)
-        } else {
-            format!("{forbid}{}: {conditions}", self.policy)
-        }
-    }
-}
-
-/// What a permit wants for; what a forbid asks about, as it is written.
-fn wanted(conditions: &[Condition], forbid: bool) -> String {
-    let words = |condition: &Condition| {
-        if forbid {
-            condition.text.clone()
-        } else {
-            condition.wanted.clone()
-        }
-    };
-    conditions.iter().map(words).collect::<Vec<_>>().join("; ")
-}
-
-impl WhoCan {
-    fn text(&self) -> String {
-        let mut text = format!("{} ({}):\n\n", self.id, self.route);
-        let rows = |title: &str, all: &[Who], forbid: bool| {
-            let mut rows = vec![[
-                title.to_owned(),
-                "WHO".to_owned(),
-                "ON CONDITION".to_owned(),
-            ]];
-            rows.extend(all.iter().map(|who| {
-                let below: Vec<&str> = who
-                    .roles
-                    .iter()
-                    .chain(&who.groups)
-                    .map(String::as_str)
-                    .collect();
-                let named = if below.is_empty() {
-                    String::new()
-                } else {
-                    format!(" [{}]", below.join(", "))
-                };
-                [
-                    who.policy.to_string(),
-                    format!("{}{named}", who.principal),
-                    wanted(&who.conditions, forbid),
-                ]
-            }));
-            table(&rows)
-        };
-        if self.permits.is_empty() {
-            text.push_str("nobody: no permit can apply\n");
-        } else {
-            text.push_str(&rows("PERMIT", &self.permits, false));
-        }
-        if !self.forbids.is_empty() {
-            text.push('\n');
-            text.push_str(&rows("FORBID", &self.forbids, true));
-        }
-        text
-    }
-}
-
-/// Columns wide enough for what stands in them; the last one as it comes.
-fn table(rows: &[[String; 3]]) -> String {
-    let width = |column: fn(&[String; 3]) -> &String| {
-        rows.iter()
-            .map(|row| column(row).chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let (first, second) = (width(|row| &row[0]), width(|row| &row[1]));
-    let mut text = String::new();
-    for [one, two, three] in rows {
-        let line = format!("{one:first$}  {two:second$}  {three}");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
 }

@@ -85,13 +85,12 @@ fn permit(outline: &Outline, id: &str, audience: Option<&str>) -> String {
         text.push_str("// The document has no `security`: who may call it is for you to say.\n");
     }
     let mut conditions = Vec::new();
-    let principal = match &*roles {
-        [role] => format!("principal in {}", entity("Role", role)),
-        _ => {
-            let roles: Vec<String> = roles.iter().map(|role| entity("Role", role)).collect();
-            conditions.push(format!("principal in [{}]", roles.join(", ")));
-            "principal".to_owned()
-        }
+    let principal = if let [role] = &*roles {
+        format!("principal in {}", entity("Role", role))
+    } else {
+        let roles: Vec<String> = roles.iter().map(|role| entity("Role", role)).collect();
+        conditions.push(format!("principal in [{}]", roles.join(", ")));
+        "principal".to_owned()
     };
     conditions.extend(required(&outline.security));
     let audience = quoted(audience.unwrap_or(NOBODYS_AUDIENCE));
@@ -108,9 +107,7 @@ fn permit(outline: &Outline, id: &str, audience: Option<&str>) -> String {
 
 fn life(lifecycle: Lifecycle) -> Option<&'static str> {
     match lifecycle {
-        Lifecycle::Retired => {
-            Some("It is retired: the guardrail `retired-api` denies it all the same.")
-        }
+        Lifecycle::Retired => Some("It is retired: the shipped guardrails deny it all the same."),
         Lifecycle::Deprecated => Some("It is deprecated."),
         Lifecycle::Active | Lifecycle::Unknown => None,
     }

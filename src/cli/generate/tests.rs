@@ -5,7 +5,7 @@ use crate::model::SystemClock;
 use crate::pipeline::Snapshot;
 
 /// A document that uses everything the starter set looks at, with names nobody should choose.
-const ODD: &str = r##"
+const ODD: &str = r#"
 openapi: 3.1.0
 info: { title: t, version: "1\n// 2" }
 x-cardea: { api: odd }
@@ -29,7 +29,7 @@ paths:
       operationId: silent
       x-cardea: { lifecycle: deprecated }
       requestBody: { content: { application/json: { schema: { properties: { n: { type: integer, minimum: 1 } } } } } }
-"##;
+"#;
 const SILENT: &str = "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths:\n  /a/{b}: { get: { operationId: get } }\n  /a: { post: { operationId: post } }\n";
 
 fn documents(all: &[(&str, &str)]) -> Vec<(PathBuf, String)> {

@@ -92,7 +92,7 @@ fn a_forbid_that_meets_a_permit_or_stands_guard_is_no_mistake() {
         r#"forbid (principal in Cardea::Role::"other", action, resource in Cardea::Tag::"t0");"#,
         // A rule about kinds of callers and actions stands for permits that are yet to come.
         r#"forbid (principal is Cardea::Anonymous, action in [Cardea::Action::"write", Cardea::Action::"admin"], resource);"#,
-        r#"forbid (principal, action, resource is Cardea::Object) when { context.tls.mutual };"#,
+        "forbid (principal, action, resource is Cardea::Object) when { context.tls.mutual };",
     ] {
         assert_eq!(lint(useful), [] as [&str; 0], "{useful}");
     }
@@ -178,7 +178,7 @@ fn permits_without_a_scope_are_told() {
     assert_eq!(lint_with(public, &[], &around), [] as [&str; 0]);
     for narrow in [
         r#"permit (principal, action == Cardea::Action::"a0.list", resource) when { context.tls.mutual };"#,
-        r#"permit (principal is Cardea::User, action, resource);"#,
+        "permit (principal is Cardea::User, action, resource);",
         r#"permit (principal, action, resource in Cardea::Tag::"t0");"#,
     ] {
         assert_eq!(lint(narrow), [] as [&str; 0], "{narrow}");

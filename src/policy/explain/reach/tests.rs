@@ -104,7 +104,7 @@ fn one_settled_side_decides_where_it_can() {
         r#"context.tls.mutual || principal in [Cardea::Role::"viewer"]"#,
         r#"!(context.tls.mutual && principal in Cardea::Role::"other")"#,
         r#"if principal in Cardea::Role::"viewer" then true else context.tls.mutual"#,
-        r#"if context.tls.mutual then true else 1 == 1"#,
+        "if context.tls.mutual then true else 1 == 1",
         r#"resource in Cardea::Api::"a0" && resource.api.lifecycle == "active" && resource.kind == "things""#,
         r#"context.request.documented && context.request.method == "GET" && action in Cardea::Action::"read""#,
     ] {
@@ -175,4 +175,83 @@ fn nobody_in_particular_is_known_in_full() {
         reach(&world, text, caller()),
         ["open: that `context.network.ipTrusted` holds", "never: "]
     );
+}
+
+/// Requests that differ from `world` in what a [`caller`] leaves open, each in one respect or all.
+fn variations(world: impl Fn() -> World) -> Vec<World> {
+    let changes: [fn(&mut World); 10] = [
+        |_| {},
+        |w| w.facts.tls.mutual = true,
+        |w| w.facts.risk.score = 90,
+        |w| w.facts.signals.quarantined = true,
+        |w| w.facts.network.ip_trusted = true,
+        |w| w.attributes.as_mut().unwrap().scopes = vec!["s1".to_owned(), "s2".to_owned()],
+        |w| w.attributes.as_mut().unwrap().audience = vec!["other".to_owned()],
+        |w| w.attributes.as_mut().unwrap().assurance = 3,
+        |w| w.attributes.as_mut().unwrap().tenant = Some("t1".to_owned()),
+        |w| w.attributes.as_mut().unwrap().subject = "7".to_owned(),
+    ];
+    let mut all: Vec<World> = Vec::new();
+    for id in ["1", "7"] {
+        for change in &changes {
+            let mut varied = world();
+            varied.matched.parameters = vec![("id".into(), id.to_owned())];
+            change(&mut varied);
+            all.push(varied);
+        }
+        let mut varied = world();
+        for change in &changes {
+            change(&mut varied);
+        }
+        all.push(varied);
+    }
+    all
+}
+
+#[test]
+fn nothing_that_is_called_settled_is_turned_round_by_what_is_open() {
+    let text = r#"
+@id("a") permit (principal in Cardea::Role::"viewer", action, resource) when { context.token.scopes.contains("s1") };
+@id("b") permit (principal is Cardea::User, action in Cardea::Action::"read", resource in Cardea::Api::"a0");
+@id("c") permit (principal, action, resource in Cardea::Tag::"special");
+@id("d") permit (principal, action, resource) when { !(principal in Cardea::Role::"other") || context.tls.mutual };
+@id("e") permit (principal, action, resource) when { principal in Cardea::Tenant::"t1" };
+@id("f") permit (principal is Cardea::User, action, resource) when { context.request.params.hasTag("id") && context.request.params.getTag("id") == principal.sub };
+@id("g") permit (principal, action, resource) when { resource in Cardea::Tag::"t0" && resource.api.name == "a0" };
+@id("h") permit (principal, action, resource) when { if context.network.ipTrusted then context.token.assurance > 2 else principal in Cardea::Role::"viewer" };
+@id("i") permit (principal == Cardea::User::"https://i|7", action, resource);
+@id("j") permit (principal, action, resource == Cardea::Object::"a0/things/7") unless { context.risk.score > 50 };
+"#;
+    let objects = r#"[{ "uid": { "type": "Cardea::Object", "id": "a0/things/7" }, "parents": [{ "type": "Cardea::Tag", "id": "special" }] }]"#;
+    let policies = compile(
+        &[("p.cedar", text)],
+        &[("o.json", objects), ("r.json", ROLES)],
+    )
+    .unwrap();
+    let mut sure = 0;
+    for operation in ["a0.get", "a0.list", "a0.drop", "a1.get"] {
+        for role in ["viewer", "editor", "other", "none"] {
+            let world = || as_role(operation, role);
+            let asked = world();
+            let principal = asked.principal(&policies);
+            let reached = policies.reach(asked.question(&principal), caller());
+            for varied in variations(world) {
+                let principal = varied.principal(&policies);
+                let judged = policies.judge(varied.question(&principal)).determining;
+                for id in "abcdefghij".chars().map(|id| id.to_string()) {
+                    let known = reached.iter().find(|reach| *reach.policy == *id);
+                    let applied = judged.iter().any(|spoke| **spoke == *id);
+                    match known {
+                        None => assert!(!applied, "{id} can apply to {operation} by {role}"),
+                        Some(reach) if reach.open.is_empty() => {
+                            sure += 1;
+                            assert!(applied, "{id} need not apply to {operation} by {role}");
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+    }
+    assert!(sure > 500, "{sure}");
 }
