@@ -12,6 +12,7 @@
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
+//! | `supposed` | what claims that nobody signed would say, for rehearsals |
 //! | `cache`, `digest` | what is remembered, and under which name |
 //! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
 //! | `ready` | whether every issuer that must have keys has them |
@@ -33,6 +34,7 @@ mod keys;
 mod ready;
 mod scheme;
 mod settings;
+mod supposed;
 mod token;
 
 #[cfg(test)]
@@ -63,6 +65,7 @@ pub use keys::KeySetStatus;
 pub use settings::{
     Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting, Settings,
 };
+pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {

@@ -88,7 +88,11 @@ enum KindArgument {
 
 pub(super) fn run(command: &AccessCommand) -> Result<(), Vec<Problem>> {
     let used = command.used.as_deref().map(used_policies).transpose()?;
-    let snapshot = Snapshot::load(&command.config.load()?.bundle.path, &SystemClock)?;
+    let settings = command.config.load()?.bundle;
+    let snapshot = Snapshot::of(&settings, &SystemClock, None)?.ok_or_else(|| {
+        let message = "the bundle is remote and none is kept on disk yet";
+        vec![Problem::new(message).hint("name a folder with `--bundle`")]
+    })?;
     let report = command.report(&snapshot, used.as_ref())?;
     print(&if command.json {
         super::json(&report)?

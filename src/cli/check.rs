@@ -1,4 +1,4 @@
-//! `cardea check`: validate settings and bundle, and show every mistake where it stands.
+//! `cardea check`: validate settings and bundle, run the bundle's tests, and show every mistake where it stands.
 
 mod settings;
 
@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use super::excerpt::{Severity, render};
 use super::{ConfigArgument, print};
+use crate::app;
 use crate::config::Config;
 use crate::inventory::{Security, outlines};
 use crate::model::{Operation, Problem, SystemClock};
-use crate::pipeline::Snapshot;
+use crate::pipeline::{BundleSettings, Snapshot, trial};
 use crate::policy::{BundleFiles, Surroundings};
 
 /// The rule of a document whose `security` names what it does not have.
@@ -68,8 +69,17 @@ struct Report {
     warnings: Vec<(&'static str, Problem)>,
     /// The bundle, where it can be used.
     bundle: Option<Bundle>,
+    /// Whether the bundle is elsewhere, and nothing of it is kept here.
+    unseen: bool,
     /// The texts that problems stand in.
     texts: HashMap<PathBuf, String>,
+}
+
+fn bundle_at(path: PathBuf) -> BundleSettings {
+    BundleSettings {
+        path,
+        ..BundleSettings::default()
+    }
 }
 
 /// What a bundle that can be used holds.
@@ -87,12 +97,10 @@ impl Report {
         let mut report = Self::default();
         let config = report.settings(argument);
         // Settings that cannot be read still leave a bundle to look at, where the command line names one.
-        let folder = match &config {
-            Some(config) => Some(config.bundle.path.clone()),
-            None => argument.bundle.clone(),
-        };
-        if let Some(folder) = folder {
-            report.bundle(&folder, config.as_ref());
+        let named = config.as_ref().map(|config| config.bundle.clone());
+        if let Some(settings) = named.or_else(|| argument.bundle.clone().map(bundle_at)) {
+            let found = report.bundle(&settings, config.as_ref());
+            report.complain(found);
         }
         report
     }
@@ -135,28 +143,53 @@ impl Report {
         }
     }
 
-    fn bundle(&mut self, folder: &Path, config: Option<&Config>) {
-        let files = match BundleFiles::read(folder) {
-            Ok(files) => files,
-            Err(problems) => return self.errors.extend(problems),
+    /// Understands the bundle, and runs its tests where the settings want it.
+    fn bundle(
+        &mut self,
+        settings: &BundleSettings,
+        config: Option<&Config>,
+    ) -> Result<(), Vec<Problem>> {
+        let Some((files, root)) = Snapshot::files_of(settings)? else {
+            self.unseen = true;
+            return Ok(());
         };
-        match Snapshot::compile(&files, folder, &SystemClock) {
-            Err(problems) => self.errors.extend(problems),
-            Ok(snapshot) => {
-                self.warnings = warnings(&snapshot, &files, config);
-                self.bundle = Some(Bundle {
-                    digest: snapshot.id.as_str().to_owned(),
-                    policies: snapshot.policies.len(),
-                    operations: snapshot.inventory.operations().count(),
-                    apis: snapshot.inventory.apis().count(),
-                    entities: snapshot.policies.entities(),
-                });
+        let shelves = [
+            &files.schema,
+            &files.policies,
+            &files.entities,
+            &files.apis,
+            &files.links,
+            &files.tests,
+        ];
+        for document in shelves.into_iter().flatten() {
+            let (path, text) = (document.path.clone(), document.text.clone());
+            self.texts.insert(path, text);
+        }
+        let snapshot = Snapshot::compile(&files, &root, &SystemClock)?;
+        self.warnings = warnings(&snapshot, &files, config);
+        // Tests are judged under the settings: under wrong ones they would tell of mistakes that are none.
+        if let Some(config) = config.filter(|_| settings.run_tests && self.errors.is_empty()) {
+            let staging = app::staging(config, Arc::new(SystemClock))?;
+            trial::examine(&snapshot, &files.tests, &staging)?;
+        }
+        self.bundle = Some(Bundle {
+            digest: snapshot.id.as_str().to_owned(),
+            policies: snapshot.policies.len(),
+            operations: snapshot.inventory.operations().count(),
+            apis: snapshot.inventory.apis().count(),
+            entities: snapshot.policies.entities(),
+        });
+        Ok(())
+    }
+
+    /// Takes in what is wrong, each once: missing keys are a mistake of settings and of reading the bundle.
+    fn complain(&mut self, found: Result<(), Vec<Problem>>) {
+        for problem in found.err().unwrap_or_default() {
+            let same = |known: &&Problem| known.message == problem.message;
+            if problem.file.is_some() || !self.errors.iter().any(|known| same(&known)) {
+                self.errors.push(problem);
             }
         }
-        let shelves = [files.schema, files.policies, files.entities, files.apis];
-        let documents = shelves.into_iter().flatten();
-        self.texts
-            .extend(documents.map(|document| (document.path, document.text)));
     }
 
     fn text_of(&self, problem: &Problem) -> Option<&str> {
@@ -199,6 +232,9 @@ impl Report {
                 "settings and bundle are well{warnings}\nbundle {}: {} policies, {} operations in {} APIs, {} entities\n",
                 bundle.digest, bundle.policies, bundle.operations, bundle.apis, bundle.entities,
             ),
+            None if self.errors.is_empty() && self.unseen => {
+                "settings are well\nthe bundle is remote and none is kept on disk yet: it was not looked at\n".to_owned()
+            }
             _ => format!("{}{warnings}\n", count(self.errors.len(), "error")),
         }
     }

@@ -82,6 +82,23 @@ impl Rules {
         self.check_times(&token.claims, now)
     }
 
+    /// What a token with these claims would say of its holder, were it signed. `audience` says whether `aud` is judged.
+    ///
+    /// # Errors
+    /// As [`Rules::check`] and [`Rules::attributes`].
+    pub(super) fn suppose(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+        audience: bool,
+    ) -> Result<IdentityAttributes, Wrong> {
+        if audience {
+            self.check_audience(claims)?;
+        }
+        let times = self.check_times(claims, now)?;
+        self.attributes(claims, times)
+    }
+
     fn check_algorithm(&self, algorithm: Algorithm) -> Result<(), Wrong> {
         if self.settings.algorithms.contains(&algorithm) {
             return Ok(());

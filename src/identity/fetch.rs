@@ -3,17 +3,16 @@
 //! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
 //! counts, redirects are not followed, proxies named in the environment are not used.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, redirect};
 use tokio::io::AsyncReadExt;
-use url::{Host, Url};
+use url::Url;
 
 use super::settings::{IssuerSettings, KeyPlace};
 use crate::model::json::{self, JsonError};
-use crate::model::shown;
+use crate::model::{is_loopback, remote_url, shown};
 
 /// The longest one attempt may take, discovery included.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -56,33 +55,12 @@ pub(super) enum FetchError {
     KeySet(&'static str),
 }
 
-/// Reads a URL that keys may be fetched from: `https`, or `http` where the host is loopback.
+/// Reads a URL that keys may be fetched from, see [`remote_url`].
 ///
 /// # Errors
 /// [`FetchError::Url`] for every other URL.
 pub(super) fn key_url(text: &str) -> Result<Url, FetchError> {
-    let url = Url::parse(text).map_err(|_| FetchError::Url)?;
-    let allowed = match url.scheme() {
-        "https" => url.host().is_some(),
-        "http" => loopback(&url),
-        _ => false,
-    };
-    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if allowed && bare {
-        Ok(url)
-    } else {
-        Err(FetchError::Url)
-    }
-}
-
-/// Whether the host is this machine, by its name alone (no look-up, so no resolver can change it).
-fn loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).to_canonical().is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
-        None => false,
-    }
+    remote_url(text).ok_or(FetchError::Url)
 }
 
 /// The client that all issuers share.
@@ -189,7 +167,7 @@ fn keys_named(text: &[u8], issuer: &str, document: &Url) -> Result<Url, FetchErr
     let place = members.get("jwks_uri").and_then(|value| value.as_str());
     let url = place.and_then(|place| key_url(place).ok());
     // A far issuer must not send us to services on this machine.
-    url.filter(|url| !loopback(url) || loopback(document))
+    url.filter(|url| !is_loopback(url) || is_loopback(document))
         .ok_or_else(|| FetchError::NoKeys(name(document)))
 }
 

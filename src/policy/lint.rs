@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cedar_policy::{PolicyId, ValidationMode, ValidationWarning, Validator};
-use cedar_policy_core::ast::{self, Expr};
+use cedar_policy_core::ast::Expr;
 use cedar_policy_core::parser::Loc;
 
 use super::Policies;
@@ -98,8 +98,10 @@ struct Ground<'a> {
 /// One policy, and what is known of it.
 struct Judged<'a> {
     compiled: &'a CompiledPolicy,
-    source: &'a ast::Policy,
     file: &'a Path,
+    place: (usize, usize),
+    /// Whether it is a link: then its text is its template's, in another file.
+    linked: bool,
     extent: Extent,
 }
 
@@ -167,12 +169,13 @@ impl<'a> Ground<'a> {
         let object_places = policies.statics.object_places();
         let judged = policies.sources.compiled.iter().filter_map(|compiled| {
             let source = policies.sources.set.policy(&PolicyId::new(&*compiled.id))?;
-            let (file, _, _) = policies.sources.places.get(&compiled.id)?;
+            let (file, line, column) = policies.sources.places.get(&compiled.id)?;
             Some(Judged {
                 file,
+                place: (*line, *column),
+                linked: !source.is_static(),
                 extent: Extent::of(compiled, &operations, &object_places),
                 compiled,
-                source: source.as_ref(),
             })
         });
         Self {
@@ -194,7 +197,7 @@ impl<'a> Ground<'a> {
 impl Judged<'_> {
     /// A warning about the policy as a whole.
     fn warning(&self, rule: Rule, message: String, hint: impl Into<String>) -> Warning {
-        self.warning_at(self.source.loc(), rule, message, hint)
+        self.warning_at(None, rule, message, hint)
     }
 
     fn warning_at(
@@ -205,9 +208,8 @@ impl Judged<'_> {
         hint: impl Into<String>,
     ) -> Warning {
         let mut problem = Problem::new(message).in_file(self.file).hint(hint);
-        problem.at = loc
-            .or(self.source.loc())
-            .map(|loc| line_and_column(&loc.src, loc.start()));
+        let within = loc.filter(|_| !self.linked);
+        problem.at = Some(within.map_or(self.place, |loc| line_and_column(&loc.src, loc.start())));
         Warning {
             rule,
             policy: Arc::clone(&self.compiled.id),

@@ -58,6 +58,15 @@ impl ReadSet {
         })
     }
 
+    /// Whether anything about the caller can be read.
+    pub(super) fn asks_who(&self) -> bool {
+        self.wants_group("token")
+            || self
+                .paths
+                .iter()
+                .any(|path| path.first().is_some_and(|root| root == "principal"))
+    }
+
     /// The paths, dotted, in order.
     pub fn dotted(&self) -> impl Iterator<Item = String> {
         self.paths.iter().map(|path| path.join("."))

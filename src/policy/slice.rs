@@ -152,6 +152,13 @@ impl CompiledPolicy {
         self.resource.holds(resource)
     }
 
+    /// Whether another caller might fare otherwise: the scope or a condition asks who it is.
+    pub(super) fn asks_who(&self) -> bool {
+        self.principal.entity_type.is_some()
+            || !matches!(self.principal.place, Place::Anywhere)
+            || self.reads.asks_who()
+    }
+
     /// The caller the scope asks for, in words.
     pub(super) fn principal_wanted(&self) -> String {
         self.principal.wanted()

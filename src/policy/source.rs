@@ -1,6 +1,8 @@
 //! Policies as they are written: parsed, named, placed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::mem::{Discriminant, discriminant};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cedar_policy::{
@@ -9,6 +11,7 @@ use cedar_policy::{
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
+use super::links::{Places, Templates};
 use super::nearest::nearest;
 use super::obligation::Obligation;
 use super::slice::CompiledPolicy;
@@ -20,21 +23,24 @@ pub(super) struct Sources {
     pub(super) set: PolicySet,
     pub(super) compiled: Vec<Arc<CompiledPolicy>>,
     /// Where each policy stands.
-    pub(super) places: HashMap<Arc<str>, (std::path::PathBuf, usize, usize)>,
+    pub(super) places: Places,
 }
 
 impl Sources {
     /// Parses every file and names every policy: by `@id`, else by file and number, so that an edit elsewhere shifts no
-    /// name.
-    pub(super) fn parse(documents: &[Document]) -> Result<Self, Vec<Problem>> {
+    /// name. Templates are linked as `links` say.
+    pub(super) fn parse(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
         let mut sources = Self::default();
+        let mut templates = Templates::default();
         let mut problems = Vec::new();
         for document in documents {
             match document.text.parse::<PolicySet>() {
-                Ok(set) => problems.extend(sources.add(&set, document)),
+                Ok(set) => problems.extend(sources.add(&set, &mut templates, document)),
                 Err(error) => problems.push(problem(&error, document)),
             }
         }
+        problems.extend(templates.link(&mut sources, links));
+        problems.extend(templates.unlinked());
         if problems.is_empty() && sources.compiled.is_empty() {
             problems.push(
                 Problem::new("the bundle holds no policy")
@@ -48,7 +54,12 @@ impl Sources {
         }
     }
 
-    fn add(&mut self, set: &PolicySet, document: &Document) -> Vec<Problem> {
+    fn add(
+        &mut self,
+        set: &PolicySet,
+        templates: &mut Templates,
+        document: &Document,
+    ) -> Vec<Problem> {
         let mut policies: Vec<(usize, &Policy)> = set
             .policies()
             .map(|policy| (offset(policy.as_ref()), policy))
@@ -70,41 +81,53 @@ impl Sources {
                     .in_file(&document.path)
                     .at(line, column)
             };
-            match self.add_policy(policy, &name) {
-                Ok(()) => {
-                    let place = (document.path.clone(), line, column);
-                    self.places.insert(name.into(), place);
-                }
-                Err(wrong) => problems.extend(wrong.into_iter().map(place)),
+            let at = (document.path.clone(), line, column);
+            if let Err(wrong) = self.add_policy(policy, &name, at) {
+                problems.extend(wrong.into_iter().map(place));
             }
         }
         for template in set.templates() {
             let (line, column) = line_and_column(&document.text, template_offset(template));
-            problems.push(
-                Problem::new("a template that nothing links would never apply")
-                    .in_file(&document.path)
-                    .at(line, column)
-                    .hint("write it as a policy, with its principal and resource filled in"),
-            );
+            let at = (document.path.clone(), line, column);
+            if let Err(wrong) = templates.add(self, template, at) {
+                let place = |message| {
+                    Problem::new(message)
+                        .in_file(&document.path)
+                        .at(line, column)
+                };
+                problems.extend(wrong.into_iter().map(place));
+            }
         }
         problems
     }
 
-    fn add_policy(&mut self, policy: &Policy, name: &str) -> Result<(), Vec<String>> {
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',');
-        if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
-            let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
-            return Err(vec![message.to_owned()]);
-        }
-        let obligation = Obligation::of(policy.as_ref())?;
-        let named = policy.new_id(PolicyId::new(name));
-        let compiled = CompiledPolicy::new(named.as_ref(), obligation)
-            .ok_or_else(|| vec!["the policy has an unfilled slot".to_owned()])?;
-        self.set.add(named).map_err(|_| {
+    fn add_policy(
+        &mut self,
+        policy: &Policy,
+        name: &str,
+        place: (PathBuf, usize, usize),
+    ) -> Result<(), Vec<String>> {
+        check_name(name)?;
+        let id = PolicyId::new(name);
+        self.set.add(policy.new_id(id.clone())).map_err(|_| {
             vec![format!(
                 "the policy id `{name}` is taken: ids are unique over all files"
             )]
         })?;
+        self.take(&id, place)
+    }
+
+    /// Takes apart a policy of the set.
+    pub(super) fn take(
+        &mut self,
+        id: &PolicyId,
+        place: (PathBuf, usize, usize),
+    ) -> Result<(), Vec<String>> {
+        let unknown = || vec!["the policy has an unfilled slot".to_owned()];
+        let policy = self.set.policy(id).ok_or_else(unknown)?;
+        let obligation = Obligation::of(policy.as_ref())?;
+        let compiled = CompiledPolicy::new(policy.as_ref(), obligation).ok_or_else(unknown)?;
+        self.places.insert(Arc::clone(&compiled.id), place);
         self.compiled.push(Arc::new(compiled));
         Ok(())
     }
@@ -116,43 +139,61 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
-        let problems = result.validation_errors().map(|error| {
-            let id: &str = error.policy_id().as_ref();
-            let problem = Problem::new(error.to_string());
-            let problem = match self.places.get(id) {
-                Some((file, line, column)) => {
-                    let (line, column) = self.label(id, error).unwrap_or((*line, *column));
-                    problem.in_file(file).at(line, column)
-                }
-                None => problem,
-            };
-            let meant = match error {
-                ValidationError::UnrecognizedActionId(_) => self.meant(id, error, schema),
-                _ => help(error),
-            };
-            match meant {
-                Some(hint) => problem.hint(hint),
-                None => problem,
+        // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
+        let mut problems: Vec<_> = result
+            .validation_errors()
+            .map(|error| (self.mistaken(error, schema), mistake(error)))
+            .collect();
+        problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut told = HashSet::new();
+        problems.retain(|(_, mistake)| told.insert(mistake.clone()));
+        problems.into_iter().map(|(problem, _)| problem).collect()
+    }
+
+    /// What the validator found, where it points.
+    fn mistaken(&self, error: &ValidationError, schema: &Schema) -> Problem {
+        let id: &str = error.policy_id().as_ref();
+        let problem = Problem::new(error.to_string());
+        let problem = match self.places.get(id) {
+            Some((file, line, column)) => {
+                let (line, column) = self.label(id, error).unwrap_or((*line, *column));
+                problem.in_file(file).at(line, column)
             }
-        });
-        folded(problems.collect())
+            None => problem,
+        };
+        let hint = match error {
+            ValidationError::UnrecognizedActionId(_) => self.meant(id, error, schema),
+            _ => help(error),
+        };
+        match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
     }
 
     /// Where in a policy's file the validator points.
-    fn label<E: miette::Diagnostic>(&self, id: &str, error: &E) -> Option<(usize, usize)> {
-        let policy: &ast::Policy = self.set.policy(&PolicyId::new(id))?.as_ref();
-        let offset = error.labels()?.next()?.offset();
-        Some(line_and_column(&policy.loc()?.src, offset))
+    fn label(&self, id: &str, error: &ValidationError) -> Option<(usize, usize)> {
+        let offset = miette::Diagnostic::labels(error)?.next()?.offset();
+        Some(line_and_column(self.text_of(id)?, offset))
+    }
+
+    /// The text a policy or template stands in. A link stands in no such text, and what it says is its template's.
+    fn text_of(&self, id: &str) -> Option<&str> {
+        let id = PolicyId::new(id);
+        let loc = if let Some(template) = self.set.template(&id) {
+            AsRef::<ast::Template>::as_ref(template).loc()
+        } else {
+            let policy = self.set.policy(&id).filter(|policy| policy.is_static())?;
+            AsRef::<ast::Policy>::as_ref(policy).loc()
+        };
+        Some(&loc?.src)
     }
 
     /// The action that an unknown one was meant to be. (Cedar's own guess knows no operations.)
-    fn meant<E: miette::Diagnostic>(&self, id: &str, error: &E, schema: &Schema) -> Option<String> {
-        let policy: &ast::Policy = self.set.policy(&PolicyId::new(id))?.as_ref();
-        let label = error.labels()?.next()?;
-        let written = policy
-            .loc()?
-            .src
-            .get(label.offset()..label.offset() + label.len())?;
+    fn meant(&self, id: &str, error: &ValidationError, schema: &Schema) -> Option<String> {
+        let label = miette::Diagnostic::labels(error)?.next()?;
+        let end = label.offset() + label.len();
+        let written = self.text_of(id)?.get(label.offset()..end)?;
         let name = written.split('"').nth(1)?;
         let mut known: Vec<&str> = schema.actions().map(|uid| uid.id().unescaped()).collect();
         known.sort_unstable();
@@ -163,40 +204,25 @@ impl Sources {
     }
 }
 
-/// One problem for each mistake, sorted: a policy that speaks of many actions is told once what is wrong with it, and not
-/// once an action.
-fn folded(mut problems: Vec<Problem>) -> Vec<Problem> {
-    problems.sort();
-    let mut kept: Vec<(Problem, String, usize)> = Vec::new();
-    for problem in problems {
-        let kind = without_action(&problem.message);
-        // Sorted, so what stands in the same place stands together.
-        let mut here = kept
-            .iter_mut()
-            .rev()
-            .take_while(|(first, _, _)| (&first.file, first.at) == (&problem.file, problem.at));
-        match here.find(|(_, known, _)| *known == kind) {
-            Some((_, _, more)) => *more += 1,
-            None => kept.push((problem, kind, 0)),
-        }
+/// Ids travel in headers, metadata and comma-joined lists.
+pub(super) fn check_name(name: &str) -> Result<(), Vec<String>> {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',');
+    if !name.is_empty() && name.len() <= 128 && name.chars().all(plain) {
+        return Ok(());
     }
-    let told = kept.into_iter().map(|(mut problem, _, more)| {
-        if more > 0 {
-            problem.message = format!("{} (and for {more} more actions)", problem.message);
-        }
-        problem
-    });
-    told.collect()
+    let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
+    Err(vec![message.to_owned()])
 }
 
-/// A message without the action it is about.
-fn without_action(message: &str) -> String {
-    const ACTION: &str = "Cardea::Action::\"";
-    let Some((before, rest)) = message.split_once(ACTION) else {
-        return message.to_owned();
-    };
-    let after = rest.split_once('"').map_or("", |(_, after)| after);
-    format!("{before}{ACTION}{after}")
+/// What makes a mistake the same one: the policy, the kind of mistake, and where in the text it is.
+fn mistake(error: &ValidationError) -> (String, Discriminant<ValidationError>, String) {
+    let mut labels = miette::Diagnostic::labels(error).into_iter().flatten();
+    let place = labels.next().map_or_else(
+        || error.to_string(),
+        |label| format!("{}+{}", label.offset(), label.len()),
+    );
+    let policy: &str = error.policy_id().as_ref();
+    (policy.to_owned(), discriminant(error), place)
 }
 
 /// A Cedar error, placed in its file.

@@ -129,7 +129,7 @@ error: error parsing schema: unexpected token `;`
     assert_eq!(
         findings("p.cedar", &format!("@ondeny(\"gone\")\n{FINE}")),
         "\
-error: `@ondeny` is not an annotation that means anything here
+error: `@ondeny` means nothing here: the annotations are `@id`, `@on_deny`, `@status`, `@acr_values`, `@max_age`, `@reason`, `@severity`, `@control`, `@obligation`, `@mode`, `@title`
  --> p.cedar:1:1
   |
 1 | @ondeny(\"gone\")

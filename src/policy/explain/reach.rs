@@ -105,7 +105,8 @@ impl Policies {
     }
 
     fn reach_of(&self, policy: &CompiledPolicy, partly: &Partly<'_>) -> Option<Reach> {
-        if !policy.action_holds(partly.clauses.action) {
+        // What only says what it would decide gives nobody anything.
+        if policy.obligation.shadow || !policy.action_holds(partly.clauses.action) {
             return None;
         }
         let mut open = Vec::new();

@@ -182,7 +182,9 @@ impl Ground<'_> {
             }
         }
         let total: Vec<&Judged<'_>> = with(Effect::Forbid)
-            .filter(|forbid| forbid.compiled.condition.is_none())
+            .filter(|forbid| {
+                forbid.compiled.condition.is_none() && !forbid.compiled.obligation.shadow
+            })
             .collect();
         for permit in with(Effect::Permit) {
             let forbid = total.iter().find(|forbid| self.shadows(forbid, permit));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::tests::fixture::{compile, operations};
+use crate::policy::tests::fixture::{BASE_SCHEMA, compile, document, operations};
 
 const ROLES: &str = r#"[
   { "uid": { "type": "Cardea::Role", "id": "editor" }, "parents": [{ "type": "Cardea::Role", "id": "viewer" }] },
@@ -236,4 +236,37 @@ fn text_that_reads_otherwise_than_it_compares_is_told() {
     let confusable = "permit (principal in Cardea::Role::\"аdmin\", action == Cardea::Action::\"a0.get\", resource) when { context.token.scopes.contains(\"оrders\") };";
     let rules = rules(confusable);
     assert!(rules.contains(&"misleading_text".to_owned()), "{rules:?}");
+}
+
+#[test]
+fn a_forbid_in_shadow_mode_shadows_nothing() {
+    let text = r#"permit (principal in Cardea::Role::"r", action == Cardea::Action::"a1.get", resource);
+        @mode("shadow") forbid (principal, action, resource in Cardea::Api::"a1");"#;
+    assert_eq!(lint(text), [] as [&str; 0]);
+}
+
+#[test]
+fn what_a_link_is_warned_of_stands_where_the_link_does() {
+    let template = r#"@id("t") permit (principal == ?principal, action in Cardea::Action::"read", resource in ?resource)
+        when { context.request.path like "/a/*" };"#;
+    let link = "- id: one\n  template: t\n  principal: { type: 'Cardea::User', id: 'i|a' }\n  resource: { type: 'Cardea::Api', id: 'nowhere' }\n";
+    let files = crate::policy::BundleFiles {
+        schema: vec![document("s.cedarschema", BASE_SCHEMA)],
+        policies: vec![document("p.cedar", template)],
+        links: vec![document("links/l.yaml", &format!("\n{link}"))],
+        ..Default::default()
+    };
+    let policies = Policies::compile(&files, &operations()).unwrap();
+    let warnings = policies.lint(&operations(), &Surroundings::default());
+    let told: Vec<String> = warnings
+        .iter()
+        .map(|w| w.problem.to_string().lines().next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "links/l.yaml:2:3: the policy `one` can never apply: no operation and caller fit its scope",
+            "links/l.yaml:2:3: the policy `one` compares the path with a pattern, in which `*` matches `/` too",
+        ]
+    );
 }

@@ -36,6 +36,22 @@ pub(in crate::policy) fn compile(
     Policies::compile(&files, &operations())
 }
 
+/// Policies, some of them templates, with their links (`l.links.yaml`).
+pub(in crate::policy) fn compile_linked(
+    policies: &str,
+    links: &str,
+    entities: &str,
+) -> Result<Policies, Vec<Problem>> {
+    let files = BundleFiles {
+        schema: vec![document("s.cedarschema", BASE_SCHEMA)],
+        policies: vec![document("p.cedar", policies)],
+        links: vec![document("l.links.yaml", links)],
+        entities: vec![document("e.json", entities)],
+        ..BundleFiles::default()
+    };
+    Policies::compile(&files, &operations())
+}
+
 /// Two APIs (`a0`, `a1`) with a collection and an object each, and the generic operation of every method.
 pub(in crate::policy) fn operations() -> Vec<Arc<Operation>> {
     let mut operations = Vec::new();

@@ -255,3 +255,19 @@ fn nothing_that_is_called_settled_is_turned_round_by_what_is_open() {
     }
     assert!(sure > 500, "{sure}");
 }
+
+#[test]
+fn a_policy_in_shadow_mode_gives_and_takes_nothing() {
+    let text = r#"
+@id("p") @mode("shadow") permit (principal, action == Cardea::Action::"a0.list", resource);
+@id("f") @mode("shadow") forbid (principal, action, resource);
+@id("live") permit (principal is Cardea::Client, action == Cardea::Action::"a0.list", resource);
+"#;
+    assert_eq!(
+        reach(&World::new("a0.list", ""), text, caller()),
+        [] as [&str; 0]
+    );
+    let policies = compile(&[("p.cedar", text)], &[]).unwrap();
+    let permits: Vec<String> = policies.permits().map(ToString::to_string).collect();
+    assert_eq!(permits, ["live"]);
+}
