@@ -15,7 +15,10 @@ mod evidence;
 mod explain;
 mod judge;
 mod links;
+mod lint;
+mod nearest;
 mod obligation;
+mod print;
 mod reads;
 mod schema;
 mod slice;
@@ -34,8 +37,10 @@ pub use bundle::{
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
-pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
+pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
 pub use judge::{Judgement, Question};
+pub use lint::{Rule, Surroundings, Warning};
+pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
 
 use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
@@ -185,6 +190,14 @@ impl Policies {
     #[must_use]
     pub fn entities(&self) -> usize {
         self.statics.len()
+    }
+
+    /// The ids of all permits in force.
+    pub fn permits(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.sources.compiled.iter();
+        all.filter(|policy| !policy.obligation.shadow)
+            .filter(|policy| policy.effect == cedar_policy_core::ast::Effect::Permit)
+            .map(|policy| &policy.id)
     }
 
     /// The assembled schema.

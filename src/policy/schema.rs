@@ -82,7 +82,8 @@ fn generated_actions(operations: &[Arc<Operation>]) -> serde_json::Value {
     json!({ "Cardea": { "entityTypes": {}, "actions": actions } })
 }
 
-fn action_group(method: Method) -> &'static str {
+/// The group of actions a method belongs to.
+pub(super) fn action_group(method: Method) -> &'static str {
     match method {
         Method::Get | Method::Head | Method::Options => "read",
         Method::Post | Method::Put | Method::Patch => "write",

@@ -27,20 +27,20 @@ pub(super) struct CompiledPolicy {
     pub(super) condition: Option<Arc<Expr>>,
     pub(super) slots: SlotEnv,
     pub(super) reads: ReadSet,
-    action: ActionConstraint,
-    principal: Scope,
-    resource: Scope,
+    pub(super) action: ActionConstraint,
+    pub(super) principal: Scope,
+    pub(super) resource: Scope,
 }
 
 /// The scope of one variable: a type and a place in the hierarchy.
 #[derive(Debug)]
-struct Scope {
-    entity_type: Option<Arc<EntityType>>,
-    place: Place,
+pub(super) struct Scope {
+    pub(super) entity_type: Option<Arc<EntityType>>,
+    pub(super) place: Place,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     Anywhere,
     Exactly(EntityUID),
     In(EntityUID),
@@ -64,7 +64,7 @@ impl Scope {
     }
 
     /// What the scope asks for, in words.
-    fn wanted(&self) -> String {
+    pub(super) fn wanted(&self) -> String {
         let place = match &self.place {
             Place::Anywhere => None,
             Place::Exactly(uid) => Some(format!("to be `{uid}`")),
@@ -89,13 +89,13 @@ impl Scope {
             .join(", and ")
     }
 
-    fn allows_type(&self, entity_type: &EntityType) -> bool {
+    pub(super) fn allows_type(&self, entity_type: &EntityType) -> bool {
         self.entity_type
             .as_deref()
             .is_none_or(|wanted| wanted == entity_type)
     }
 
-    fn holds(&self, entity: &Entity) -> bool {
+    pub(super) fn holds(&self, entity: &Entity) -> bool {
         self.allows_type(entity.uid().entity_type())
             && match &self.place {
                 Place::Anywhere => true,
@@ -133,7 +133,7 @@ impl CompiledPolicy {
 
     /// Whether the scope can hold for some request of the operation. What acts on a route is settled here for good;
     /// what acts on an object depends on the object.
-    fn can_apply(&self, target: &Target, resource: Kind) -> bool {
+    pub(super) fn can_apply(&self, target: &Target, resource: Kind) -> bool {
         self.action_holds(&target.action)
             && if resource == Kind::Route {
                 self.resource.holds(&target.route)

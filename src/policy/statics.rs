@@ -26,6 +26,18 @@ impl StaticEntities {
         self.known.len()
     }
 
+    /// Every entity the files describe.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.known.values()
+    }
+
+    /// The places the files put objects into.
+    pub(super) fn object_places(&self) -> HashSet<&EntityUID> {
+        let is_object = |e: &&Arc<Entity>| e.uid().entity_type() == Kind::Object.entity_type();
+        let objects = self.all().filter(is_object);
+        objects.flat_map(|entity| entity.ancestors()).collect()
+    }
+
     pub(super) fn get(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
         self.known.get(uid)
     }
