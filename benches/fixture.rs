@@ -1,7 +1,10 @@
 //! What both benchmarks measure with: a bundle of any size, an issuer with its keys in a file, and the check Envoy would
 //! send for one request.
 
+// Paths are written out because two crates take this file in, from different folders.
+#[path = "fixture/bundle.rs"]
 mod bundle;
+#[path = "fixture/issuer.rs"]
 mod issuer;
 
 use std::collections::HashMap;
