@@ -36,6 +36,9 @@ struct Arguments {
     /// Serve as the server that allows everything, on this port of the loopback address, until killed
     #[arg(long, hide = true)]
     allow_all: Option<u16>,
+    /// Start Cardea warm, print how to load it, and wait: for a profiler
+    #[arg(long)]
+    hold: bool,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -61,6 +64,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(port) = arguments.allow_all {
         return allow_all::serve(port);
+    }
+    if arguments.hold {
+        return server::hold();
     }
     let runs = if arguments.runs.is_empty() {
         Run::value_variants()

@@ -37,6 +37,11 @@ impl Process {
         Err("a measured process does not become ready".into())
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Time on a CPU so far, in microseconds, as exact as the kernel counts it: ticks of 10 ms.
     pub(crate) fn cpu_us(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;

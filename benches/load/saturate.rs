@@ -105,9 +105,11 @@ fn read(report: &str) -> Option<Load> {
     };
     let requests = line("requests: ")?;
     let succeeded = number(requests, " succeeded")?;
-    let bad = number(requests, " failed")? + number(requests, " errored")? + number(requests, " timeout")?;
-    let good = number(line("status codes: ")?, " 2xx")?;
-    (bad == 0 && succeeded > 0 && good >= succeeded).then_some(Load {
+    let statuses = line("status codes: ")?;
+    let bad = [" failed", " errored", " timeout"].map(|word| number(requests, word));
+    let other = [" 3xx", " 4xx", " 5xx"].map(|word| number(statuses, word));
+    let all_good = bad.iter().chain(&other).all(|count| *count == Some(0));
+    (all_good && succeeded > 0).then_some(Load {
         per_second: per_second.parse().ok()?,
         succeeded,
     })

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::fixture::{Key, Result, World};
 use crate::process::{Process, free_port, listens};
-use crate::saturate::Target;
-use crate::{client, figure};
+use crate::saturate::{H2Load, Target};
+use crate::{client, figure, note};
 
 /// Cardea with a bundle of its own.
 #[derive(Debug)]
@@ -56,9 +56,11 @@ impl Cardea {
     /// A check that is allowed, as it goes over the wire, for each of so many callers. Their tokens are verified and
     /// cached when this returns, and the answers are real allows.
     pub(crate) fn warm_checks(&self, callers: usize) -> Result<Vec<Vec<u8>>> {
+        let keys = Key::ALL.into_iter().cycle();
         let messages: Vec<Vec<u8>> = (0..callers)
-            .map(|caller| {
-                let token = self.world.token(Key::Es256, &format!("user-{caller}"))?;
+            .zip(keys)
+            .map(|(caller, key)| {
+                let token = self.world.token(key, &format!("user-{caller}"))?;
                 Ok(client::framed(&self.world.check(Some(&token))))
             })
             .collect::<Result<_>>()?;
@@ -66,6 +68,13 @@ impl Cardea {
             client::assert_allows(&self.target, message)?;
         }
         Ok(messages)
+    }
+
+    /// The message of one warm caller, in a file, for h2load.
+    pub(crate) fn one_message(&self) -> Result<PathBuf> {
+        let file = self.world.folder().join("check.bin");
+        fs::write(&file, self.warm_checks(1)?.concat())?;
+        Ok(file)
     }
 
     /// The sum of a counter's series whose labels hold `label`.
@@ -113,6 +122,16 @@ impl AllowAll {
             target: Target::Tcp(port),
         })
     }
+}
+
+/// Keeps a warm server for a profiler, until its own input ends.
+pub(crate) fn hold() -> Result<()> {
+    let cardea = Cardea::on_tcp()?;
+    let message = cardea.one_message()?;
+    let load = H2Load::checks(&cardea.target, &message);
+    note(&format!("process {}: {load:?}", cardea.process.id()));
+    std::io::stdin().read_to_string(&mut String::new())?;
+    Ok(())
 }
 
 /// `rss_idle_mib`: the release binary with the default bundle, ready and left alone.
