@@ -38,7 +38,12 @@ impl Client {
     }
 
     async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self> {
-        let (send, connection) = h2::client::handshake(stream).await?;
+        let (send, connection) = h2::client::Builder::new()
+            // Room for every answer that may come at once: the client must never be what holds an answer up.
+            .initial_connection_window_size(16 << 20)
+            .data_frame_budget(16 << 20)
+            .handshake(stream)
+            .await?;
         // Its end shows in every call that is still open.
         tokio::spawn(async move { drop(connection.await) });
         Ok(Self { send })
