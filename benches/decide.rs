@@ -11,15 +11,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cardea::app::App;
 use cardea::config::Config;
-use cardea::context::Context;
 use cardea::envoy::proto::auth::CheckRequest;
 use cardea::envoy::request::{self, Call};
-use cardea::envoy::response::{self, AnswerSettings, Answers};
-use cardea::identity::Identity;
+use cardea::envoy::response::{self, Answers};
 use cardea::model::{Asked, Clock, Decision, SystemClock};
-use cardea::pipeline::{Pipeline, Snapshots};
-use cardea::telemetry::Telemetry;
+use cardea::pipeline::Pipeline;
 use criterion::{BatchSize, Criterion};
 use hdrhistogram::Histogram;
 use prost::Message;
@@ -37,15 +35,14 @@ const DECISIONS: u64 = 200_000;
 /// How many callers take turns.
 const CALLERS: usize = 64;
 
-/// A pipeline as `cardea serve` builds it: metrics counted, no collector, denials logged.
+/// Cardea as `cardea serve` starts it: metrics counted, no collector, denials logged. Its own workers stay idle.
 struct House {
     world: World,
     config: Config,
-    pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
     answers: Answers,
     deciding: Runtime,
-    /// Dropped last: keys are kept on it.
-    _background: Runtime,
+    _app: App,
 }
 
 impl House {
@@ -53,38 +50,22 @@ impl House {
         let world = World::new(policies).expect("the bundle can be written");
         let settings = world.settings("127.0.0.1:0", "127.0.0.1:0", more);
         let config = Config::parse(&settings).expect("the settings are good");
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock)));
-        let snapshot = snapshots.load().expect("the bundle is good");
+        let app = App::start(&config).expect("the settings and the bundle are good");
+        assert!(app.wait_until_ready(Duration::from_secs(30)), "the keys are loaded");
+        let pipeline = Arc::clone(app.pipeline());
+        let snapshot = pipeline.snapshots.current().expect("a bundle is in force");
         assert_eq!(snapshot.policies.len(), policies);
-        let identity = Identity::start(&config.identity, Arc::clone(&clock), background.handle())
-            .expect("the identity settings are good");
-        background.block_on(identity.refresh());
-        assert!(identity.ready(), "the keys are loaded");
-        let pipeline = Pipeline {
-            identity,
-            context: Context::new(&config.context).expect("the context settings are good"),
-            telemetry: Telemetry::start(&config.telemetry, background.handle())
-                .expect("telemetry starts"),
-            snapshots,
-            clock,
-        };
         let deciding = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime starts");
         Self {
             world,
-            config,
             pipeline,
-            answers: AnswerSettings::default().resolve().expect("they are good"),
+            answers: config.answer.resolve().expect("the settings are good"),
+            config,
             deciding,
-            _background: background,
+            _app: app,
         }
     }
 

@@ -59,7 +59,8 @@ fn push(
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(malformed("a header's name is no token"));
     }
-    if !every_byte(&value, |b| (b != b'\r') & (b != b'\n') & (b != 0)) {
+    let visible = every_byte(&value, |b| b >= 0x20);
+    if !visible && value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(malformed("a header's value holds CR, LF or NUL"));
     }
     if name == "host" && value != http.host.as_bytes() {
