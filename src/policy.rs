@@ -18,6 +18,7 @@ mod links;
 mod lint;
 mod nearest;
 mod obligation;
+mod placeless;
 mod print;
 mod reads;
 mod schema;

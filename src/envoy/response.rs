@@ -11,7 +11,7 @@ mod upstream;
 
 pub use settings::{AnswerSettings, Answers, Credential, IdentityHeaders, OwnTrouble};
 
-use crate::model::{Decision, Outcome, Permit, Reason};
+use crate::model::{Decision, Outcome, Permit, Reason, every_byte};
 
 use super::proto::auth::check_response::HttpResponse;
 use super::proto::auth::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
@@ -177,8 +177,8 @@ fn status(reason: &Reason) -> (Http, Grpc) {
 /// A header to set. The one place where a header leaves: `None` for a value that holds anything but visible ASCII and
 /// single spaces within, so that CR, LF or NUL can never be emitted (Envoy passes them on to HTTP/1.1 clients).
 fn header(name: &str, value: String) -> Option<HeaderValueOption> {
-    let visible = |b: u8| (0x20..0x7f).contains(&b);
-    if !value.bytes().all(visible) || value.trim() != value {
+    let visible = |b: u8| (b >= 0x20) & (b < 0x7f);
+    if !every_byte(value.as_bytes(), visible) || value.starts_with(' ') || value.ends_with(' ') {
         return None;
     }
     Some(HeaderValueOption {

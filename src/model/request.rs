@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{CanonicalPath, Host, Query, Refusal};
+use super::{CanonicalPath, Host, Query, Refusal, every_byte};
 
 /// One check as it arrived: what is known of it whatever it asks, and what it asks or why that cannot be told.
 #[derive(Debug)]
@@ -296,7 +296,9 @@ pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
             && !('\u{202a}'..='\u{202e}').contains(&c)
             && !('\u{2066}'..='\u{2069}').contains(&c)
     };
-    if text.len() <= max && text.chars().all(plain) {
+    let short = text.len() <= max;
+    let ascii = |b: u8| (b >= 0x20) & (b < 0x7f);
+    if short && (every_byte(text.as_bytes(), ascii) || text.chars().all(plain)) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::new();

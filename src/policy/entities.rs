@@ -34,6 +34,8 @@ pub(super) struct PrincipalParts {
 pub(super) struct Target {
     pub(super) action: Arc<Entity>,
     pub(super) route: Arc<Entity>,
+    /// What every object behind the route is in: the route, and all it is in.
+    behind: HashSet<EntityUID>,
     api: Value,
 }
 
@@ -88,9 +90,12 @@ impl StaticEntities {
             ("sensitivity", Some(i64::from(route.sensitivity).into())),
         ];
         let attributes = over_known(known, attributes);
+        let mut behind = ancestors.clone();
+        behind.insert(uid.clone());
         Target {
             action,
             route: Arc::new(entity(uid, attributes, ancestors, known_tags(known))),
+            behind,
             api,
         }
     }
@@ -105,11 +110,13 @@ impl StaticEntities {
 
     fn object(&self, matched: &Matched, target: &Target, kind: &str) -> Entity {
         let id = matched.object_id().unwrap_or_default();
-        let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
+        let api = &matched.operation.route.api.name;
+        let uid = Kind::Object.uid(&[api, "/", kind, "/", &id].concat());
         let known = self.get(&uid);
-        let mut ancestors = self.closure(listed_ancestors(known));
-        ancestors.extend(target.route.ancestors().cloned());
-        ancestors.insert(target.route.uid().clone());
+        let mut ancestors = target.behind.clone();
+        if known.is_some() {
+            ancestors.extend(self.closure(listed_ancestors(known)));
+        }
         let attributes = [
             ("api", Some(target.api.clone())),
             ("kind", Some(kind.into())),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use cedar_policy_core::ast::{Entity, EntityUID};
+use foldhash::fast::RandomState;
 use serde_json::{Value, json};
 
 use super::bundle::Document;
@@ -16,7 +17,7 @@ use crate::model::{Operation, Problem, json as one_reading};
 /// Entities from files, each with all its ancestors. A request only ever looks one up: the set is never copied.
 #[derive(Debug, Default)]
 pub(super) struct StaticEntities {
-    known: HashMap<EntityUID, Arc<Entity>>,
+    known: HashMap<EntityUID, Arc<Entity>, RandomState>,
     /// What the routes of the documents are in: a file may place an object in another route than its own.
     routes: HashMap<EntityUID, HashSet<EntityUID>>,
 }

@@ -163,7 +163,7 @@ fn settings_are_shown_where_they_are_wrong() {
             "listen:\n  workers: 0\nidentity:\n  issuers:\n    - issuer: https://idp\n      audiences: []\n"
         ),
         "\
-error: `listen.workers` must be 1 to 256
+error: `listen.workers` is 0, but must be from 1 to 256
  --> cardea.yaml:2:3
   |
 2 |   workers: 0

@@ -138,8 +138,8 @@ pub(super) enum Tells {
 pub struct Answers {
     /// What is set, under which name.
     pub(super) set: Vec<(Tells, String)>,
-    /// Names that are Cardea's, with `-` for `_`; every default name is among them.
-    pub(super) owned: BTreeSet<String>,
+    /// Names that are Cardea's, with `-` for `_`, in order; every default name is among them.
+    pub(super) owned: Vec<String>,
     pub(super) credential: Credential,
     pub(super) own_trouble: OwnTrouble,
     /// Whole seconds.
@@ -171,12 +171,13 @@ impl AnswerSettings {
             return Err(problems);
         }
         let defaults = IdentityHeaders::default().named();
+        let owned: BTreeSet<String> = set
+            .iter()
+            .chain(&defaults)
+            .map(|(_, name)| folded(name))
+            .collect();
         Ok(Answers {
-            owned: set
-                .iter()
-                .chain(&defaults)
-                .map(|(_, name)| folded(name))
-                .collect(),
+            owned: owned.into_iter().collect(),
             set,
             credential: self.credential,
             own_trouble: self.own_trouble,
