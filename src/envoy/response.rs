@@ -177,7 +177,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
 /// A header to set. The one place where a header leaves: `None` for a value that holds anything but visible ASCII and
 /// single spaces within, so that CR, LF or NUL can never be emitted (Envoy passes them on to HTTP/1.1 clients).
 fn header(name: &str, value: String) -> Option<HeaderValueOption> {
-    let visible = |b: u8| (b >= 0x20) & (b < 0x7f);
+    let visible = |b: u8| (0x20..0x7f).contains(&b);
     if !every_byte(value.as_bytes(), visible) || value.starts_with(' ') || value.ends_with(' ') {
         return None;
     }

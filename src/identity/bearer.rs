@@ -88,7 +88,7 @@ impl Scheme for BearerJwt {
         let body = credential.trim_end_matches('=');
         // `-`, `.` and `/` stand together, before the digits.
         let sign = |b: u8| (b == b'_') | (b == b'~') | (b == b'+');
-        let token68 = |b: u8| b.is_ascii_alphanumeric() | ((b >= b'-') & (b <= b'/')) | sign(b);
+        let token68 = |b: u8| b.is_ascii_alphanumeric() | (b'-'..=b'/').contains(&b) | sign(b);
         if !body.is_empty() && every_byte(body.as_bytes(), token68) {
             Ok(())
         } else {

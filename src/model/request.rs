@@ -297,7 +297,7 @@ pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
             && !('\u{2066}'..='\u{2069}').contains(&c)
     };
     let short = text.len() <= max;
-    let ascii = |b: u8| (b >= 0x20) & (b < 0x7f);
+    let ascii = |b: u8| (0x20..0x7f).contains(&b);
     if short && (every_byte(text.as_bytes(), ascii) || text.chars().all(plain)) {
         return Cow::Borrowed(text);
     }
