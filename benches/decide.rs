@@ -3,6 +3,10 @@
 //! `cargo bench --bench decide` prints the distribution of single decisions as figures, then runs criterion.
 //! Every answer is asserted before it is timed.
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up ends")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark may wait, and reads the real clock"
+)]
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
 mod fixture;

@@ -161,7 +161,6 @@ fn peer(ip: [u8; 4], port: u32) -> Peer {
     let socket = SocketAddress {
         address,
         port_specifier: Some(socket_address::PortSpecifier::PortValue(port)),
-        ..SocketAddress::default()
     };
     Peer {
         address: Some(Address {

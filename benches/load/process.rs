@@ -19,7 +19,10 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+            .map_err(|error| {
+                let program = command.get_program().to_string_lossy();
+                format!("cannot start {program}: {error}")
+            })?;
         Ok(Self(child))
     }
 
