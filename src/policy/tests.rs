@@ -3,6 +3,7 @@
 mod files;
 pub(super) mod fixture;
 mod oracle;
+mod validation;
 mod verdicts;
 
 use super::*;
