@@ -15,6 +15,7 @@ mod health;
 mod issuer;
 mod keys;
 mod policies;
+mod provider;
 mod reload;
 mod requests;
 mod secrets;
