@@ -11,6 +11,7 @@ mod answers;
 mod caching;
 mod child;
 mod credentials;
+mod delegation;
 mod health;
 mod issuer;
 mod keys;
