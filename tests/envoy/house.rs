@@ -235,6 +235,7 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     config.admin.address = ([127, 0, 0, 1], 0).into();
     bundle.clone_into(&mut config.bundle.path);
     config.request.client_address = cardea::envoy::request::ClientAddress::EnvoyExternalAddress;
+    config.context.client_certificates = cardea::context::ClientCertificates::Validated;
     config.answer.realm = "api.example.com".to_owned();
     config.identity.key_wait = Period::millis(50);
     config.identity.issuers = vec![IssuerSettings {

@@ -14,6 +14,7 @@ mod credentials;
 mod health;
 mod issuer;
 mod keys;
+mod observed;
 mod policies;
 mod reload;
 mod requests;
