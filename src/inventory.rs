@@ -141,7 +141,9 @@ impl Inventory {
 
     /// The documented operations that are observed: what policies would have refused passes.
     pub fn observed(&self) -> impl Iterator<Item = &Arc<Operation>> {
-        self.operations.iter().filter(|operation| operation.observed)
+        self.operations
+            .iter()
+            .filter(|operation| operation.observed)
     }
 
     /// The generic operations, one a method: what undocumented requests are.

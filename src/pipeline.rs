@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::identity::{Identity, Who};
-use crate::model::{
-    AccessRequest, Asked, Clock, Decision, Outcome, Reason, Refusal, Trail,
-};
+use crate::model::{AccessRequest, Asked, Clock, Decision, Outcome, Reason, Refusal, Trail};
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::Snapshot;
 use crate::model::{
-    AccessRequest, Arrival, Caller, Decision, Facts, IdentityAttributes, Outcome, Refusal,
-    Trail,
+    AccessRequest, Arrival, Caller, Decision, Facts, IdentityAttributes, Outcome, Refusal, Trail,
 };
 use crate::policy::{Judgement, Question};
 

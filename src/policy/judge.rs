@@ -16,8 +16,8 @@ use super::slice::{CompiledPolicy, Slice};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Effect, Facts, Matched, Notes, Operation, Outcome, Permit, PolicyFault, Reason, Refusal,
-    StepUp,
+    AccessRequest, Effect, Facts, Matched, Notes, Operation, Outcome, Permit, PolicyFault, Reason,
+    Refusal, StepUp,
 };
 
 /// Everything a judgement is made from.

@@ -268,7 +268,9 @@ async fn an_observed_request_is_told_as_what_it_would_have_been() {
     telemetry.record(&samples::allowed());
     let metrics = telemetry.render();
     assert!(
-        metrics.contains(r#"cardea_observed_total{operation="orders.getOrder",reason="not_permitted"} 1"#),
+        metrics.contains(
+            r#"cardea_observed_total{operation="orders.getOrder",reason="not_permitted"} 1"#
+        ),
         "{metrics}"
     );
     assert!(

@@ -1,10 +1,14 @@
 //! Observed operations: what policies do not permit passes there, and is told everywhere; everything else is refused as
 //! anywhere.
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::google::protobuf::value::Kind;
 use serde_json::json;
+use tokio::runtime::Builder;
+use tonic::transport::Channel;
 
-use crate::world::{Ask, Heard, Setup, World};
+use crate::child::Child;
+use crate::world::{Ask, Heard, Setup, World, eventually};
 
 const OBSERVED: &str = r"openapi: 3.1.0
 info: { title: Old, version: '1' }
@@ -51,7 +55,10 @@ fn assert_observed(heard: &Heard, status: f64, reason: &str, policies: &serde_js
     };
     let said = Some(Kind::StringValue(reason.to_owned()));
     assert_eq!(would_be.fields["reason"].kind, said);
-    assert_eq!(would_be.fields["status"].kind, Some(Kind::NumberValue(status)));
+    assert_eq!(
+        would_be.fields["status"].kind,
+        Some(Kind::NumberValue(status))
+    );
 }
 
 #[test]
@@ -83,7 +90,10 @@ fn a_forbid_passes_only_where_its_author_calls_it_observable() {
     // A guardrail of the shipped bundle holds.
     let heard = world.ask(Ask::new("POST", "/old/things"));
     heard.assert_refused(401, "credential_missing");
-    assert_eq!(heard.metadata("policies"), json!(["anonymous-never-writes"]));
+    assert_eq!(
+        heard.metadata("policies"),
+        json!(["anonymous-never-writes"])
+    );
 }
 
 #[test]
@@ -122,11 +132,19 @@ fn every_error_is_denied_on_an_observed_route_too() {
         (path("/old/things/7"), 403, "not_permitted"),
         // What nobody described, nobody marked.
         (path("/old/others"), 403, "forbidden"),
-        (Ask::new("DELETE", "/old/things").bearer(&good), 403, "forbidden"),
+        (
+            Ask::new("DELETE", "/old/things").bearer(&good),
+            403,
+            "forbidden",
+        ),
     ] {
         let target = format!("{:?}", ask.check.attributes.as_ref().unwrap().request);
         let heard = world.ask(ask);
-        assert_eq!((heard.http(), &*heard.reason()), (http, reason), "{target:.300}");
+        assert_eq!(
+            (heard.http(), &*heard.reason()),
+            (http, reason),
+            "{target:.300}"
+        );
         let fields = &heard.response.dynamic_metadata.as_ref().unwrap().fields;
         assert!(!fields.contains_key("observed") && !fields.contains_key("would_be"));
     }
@@ -140,7 +158,9 @@ fn keys_that_cannot_be_had_are_a_denial_on_an_observed_route_too() {
         let trouble = crate::issuer::Reply::Status(500);
         setup.issuer.reply("/jwks", trouble);
     });
-    world.get("/old/things").assert_refused(503, "keys_unavailable");
+    world
+        .get("/old/things")
+        .assert_refused(503, "keys_unavailable");
     // Whoever presents nothing needs no keys.
     let heard = world.ask(Ask::get("/old/things"));
     assert_observed(&heard, 401.0, "credential_missing", &json!([]));
@@ -163,22 +183,70 @@ fn what_would_have_been_is_counted_and_what_is_observed_is_a_figure() {
     world.get("/old/things").passed();
     world.get("/v1/orders").passed();
     let metrics = world.metrics();
-    let labels = [r#"operation="old.list""#, r#"reason="not_permitted""#];
-    assert_eq!(metrics.sum("cardea_observed_total", &labels), 1.0);
-    assert_eq!(metrics.sum("cardea_observed_total", &[]), 1.0);
-    let labels = [r#"verdict="allow""#, r#"reason="observed""#];
-    assert_eq!(metrics.sum("cardea_decisions_total", &labels), 1.0);
-    assert_eq!(metrics.sum("cardea_observed_operations", &[]), 4.0);
-    assert_eq!(World::new().metrics().sum("cardea_observed_operations", &[]), 0.0);
+    let assert_is = |expected: f64, name: &str, labels: &[&str]| {
+        let sum = metrics.sum(name, labels);
+        assert!((sum - expected).abs() < 0.1, "{name} {labels:?}: {sum}");
+    };
+    let who = [r#"operation="old.list""#, r#"reason="not_permitted""#];
+    assert_is(1.0, "cardea_observed_total", &who);
+    assert_is(1.0, "cardea_observed_total", &[]);
+    let how = [r#"verdict="allow""#, r#"reason="observed""#];
+    assert_is(1.0, "cardea_decisions_total", &how);
+    assert_is(4.0, "cardea_observed_operations", &[]);
+    let nothing = World::new();
+    let text = nothing.metrics().0;
+    assert!(
+        text.lines()
+            .any(|line| line == "cardea_observed_operations 0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_log_names_what_is_observed_at_the_start_and_what_would_have_been() {
+    let mut setup = Setup::new();
+    observed(&mut setup);
+    setup.settings["telemetry"]["log"]["decisions"] = "denied".into();
+    let child = Child::serve(&setup.settings, &[]);
+    let log = child.log();
+    let named = log.iter().find(|line| line["count"] == 4);
+    let named = named.unwrap_or_else(|| panic!("{log:?}"));
+    assert_eq!(named["level"], "WARN");
+    assert_eq!(named["operations"], "old.create old.errs old.list old.says");
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let heard = runtime.block_on(async {
+        let url = format!("http://{}", child.check);
+        let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
+        let client = AuthorizationClient::new(channel);
+        Ask::get("/old/things").send(client).await
+    });
+    assert_observed(&heard, 401.0, "credential_missing", &json!([]));
+    eventually("its line is written", || {
+        let log = child.log();
+        let mut lines = log
+            .iter()
+            .filter(|line| line["target"] == "cardea::decision");
+        lines.any(|line| {
+            line["decision"] == heard.metadata("decision")
+                && line["message"] == "observed"
+                && line["would_be"] == "credential_missing"
+                && line["operation"] == "old.list"
+        })
+    });
 }
 
 #[test]
 fn a_reload_ends_the_observation() {
     let world = world();
     world.get("/old/things").passed();
-    world.write("apis/old.yaml", &OBSERVED.replace("observe: true", "observe: false"));
-    crate::world::eventually("the route is closed", || {
+    world.write(
+        "apis/old.yaml",
+        &OBSERVED.replace("observe: true", "observe: false"),
+    );
+    eventually("the route is closed", || {
         !world.get("/old/things").allowed()
     });
-    world.get("/old/things").assert_refused(403, "not_permitted");
+    world
+        .get("/old/things")
+        .assert_refused(403, "not_permitted");
 }

@@ -295,7 +295,7 @@ fn an_observed_operation_is_warned_of_where_it_stands_and_counted() {
     let found = case.findings();
     assert!(
         found.starts_with(
-            "warning[observed_operation]: `a.create` is observed: what policies do not permit passes there\n              --> a.openapi.yaml:7:"
+            "warning[observed_operation]: `a.create` is observed: what policies do not permit passes there\n --> a.openapi.yaml:7:"
         ),
         "{found}"
     );

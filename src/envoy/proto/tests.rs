@@ -338,5 +338,8 @@ fn the_reason_of_an_error_is_read_by_the_full_definition_and_back() {
     };
     let read = tonic_types::pb::ErrorInfo::decode(&*ours.encode_to_vec()).unwrap();
     assert_eq!(read, full);
-    assert_eq!(rpc::ErrorInfo::decode(&*full.encode_to_vec()).unwrap(), ours);
+    assert_eq!(
+        rpc::ErrorInfo::decode(&*full.encode_to_vec()).unwrap(),
+        ours
+    );
 }

@@ -598,14 +598,16 @@ fn what_would_have_been_on_an_observed_operation_can_be_expected() {
     given: { caller: anonymous, request: { path: /v1/orders } }
     expect: { verdict: allow, reason: observed, would_be: credential_missing, status: 200, policies: [] }
   - name: a forbid holds
-    given: { caller: anonymous, request: { path: /v1/orders }, time: '2026-11-21T03:00:00Z' }
+    given: { caller: anonymous, request: { path: /v1/orders }, at: '2026-11-21T03:00:00Z' }
     expect: { verdict: deny, reason: forbidden, would_be: none, policies: [not-at-night] }
   - name: not so
     given: { caller: anonymous, request: { path: /v1/orders } }
     expect: { would_be: forbidden }
 ",
     );
-    let report = suites.unwrap().run(&snapshot_with(POLICIES, &api), &staging());
+    let report = suites
+        .unwrap()
+        .run(&snapshot_with(POLICIES, &api), &staging());
     let complaints: Vec<_> = report.cases.iter().map(CaseReport::complaints).collect();
     assert_eq!(
         complaints,

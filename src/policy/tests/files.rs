@@ -9,7 +9,10 @@ const PERMIT: &str = "permit (principal, action, resource);";
 fn allowed(policies: &str, entities: &str, world: &World) -> bool {
     let policies = compile(&[("p.cedar", policies)], &[("e.json", entities)]).unwrap();
     let principal = world.principal(&policies);
-    policies.judge(world.question(&principal)).verdict.permitted()
+    policies
+        .judge(world.question(&principal))
+        .verdict
+        .permitted()
 }
 
 fn refused(policies: &str, entities: &str) -> String {

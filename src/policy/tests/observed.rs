@@ -11,8 +11,7 @@ use crate::policy::Judgement;
 const PERMIT: &str = "@id(\"yes\") permit (principal, action, resource);";
 const HOLDS: &str = "@id(\"holds\") forbid (principal, action, resource);";
 const SAYS: &str = "@id(\"says\") @mode(\"observable\") forbid (principal, action, resource);";
-const ERRS: &str =
-    "@id(\"errs\") forbid (principal, action, resource) when { context.signals.rateRatioPct * 2 > 0 };";
+const ERRS: &str = "@id(\"errs\") forbid (principal, action, resource) when { context.signals.rateRatioPct * 2 > 0 };";
 const SAYS_AND_ERRS: &str = "@id(\"errs\") @mode(\"observable\") forbid (principal, action, resource) when { context.signals.rateRatioPct * 2 > 0 };";
 const NOBODY: &str = "@id(\"nobody\") permit (principal == Cardea::User::\"x\", action, resource);";
 
@@ -43,7 +42,10 @@ fn a_missing_permit_passes_where_the_operation_is_observed_and_nowhere_else() {
     assert_eq!(said(&[NOBODY], &world(true)), ("observed", "not_permitted"));
     assert_eq!(said(&[NOBODY], &world(false)), ("refused", "not_permitted"));
     let anonymous = world(true).anonymous();
-    assert_eq!(said(&[NOBODY], &anonymous), ("observed", "credential_missing"));
+    assert_eq!(
+        said(&[NOBODY], &anonymous),
+        ("observed", "credential_missing")
+    );
 }
 
 #[test]
@@ -57,9 +59,18 @@ fn what_is_permitted_is_no_observation() {
 #[test]
 fn a_forbid_holds_on_observed_operations_unless_its_author_says_otherwise() {
     for permits in [PERMIT, NOBODY] {
-        assert_eq!(said(&[permits, HOLDS], &world(true)), ("refused", "forbidden"));
-        assert_eq!(said(&[permits, SAYS], &world(true)), ("observed", "forbidden"));
-        assert_eq!(said(&[permits, SAYS], &world(false)), ("refused", "forbidden"));
+        assert_eq!(
+            said(&[permits, HOLDS], &world(true)),
+            ("refused", "forbidden")
+        );
+        assert_eq!(
+            said(&[permits, SAYS], &world(true)),
+            ("observed", "forbidden")
+        );
+        assert_eq!(
+            said(&[permits, SAYS], &world(false)),
+            ("refused", "forbidden")
+        );
         // One that holds is enough.
         assert_eq!(
             said(&[permits, SAYS, HOLDS], &world(true)),

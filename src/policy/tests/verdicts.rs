@@ -32,7 +32,10 @@ fn only_a_permit_allows_and_any_forbid_denies() {
     );
     let forbid = format!("{PERMIT} forbid (principal, action, resource);");
     let judgement = judge(&forbid, &world);
-    assert_eq!(judgement.verdict.refusal().unwrap().reason, Reason::Forbidden);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::Forbidden
+    );
     assert_eq!(judgement.determining, ["p#2".into()]);
 }
 
@@ -42,7 +45,10 @@ fn e1_a_forbid_in_error_denies_and_a_permit_in_error_is_skipped() {
     world.facts.signals.rate_ratio_pct = i64::MAX;
     let overflow = include_str!("../../../tests/fixtures/hazard/forbid_overflow.cedar");
     let judgement = judge(overflow, &world);
-    assert_eq!(judgement.verdict.refusal().unwrap().reason, Reason::PolicyError);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::PolicyError
+    );
     assert_eq!(judgement.faults.len(), 1);
     assert_eq!(
         (&*judgement.faults[0].policy, judgement.faults[0].effect),
@@ -52,7 +58,10 @@ fn e1_a_forbid_in_error_denies_and_a_permit_in_error_is_skipped() {
     let permits =
         "permit (principal, action, resource) when { context.signals.rateRatioPct * 2 > 0 };";
     let judgement = judge(permits, &world);
-    assert_eq!(judgement.verdict.refusal().unwrap().reason, Reason::NotPermitted);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::NotPermitted
+    );
     assert_eq!(judgement.faults[0].effect, Effect::Permit);
     let judgement = judge(&format!("{permits}{PERMIT}"), &world);
     assert!(judgement.verdict.permitted() && judgement.faults.len() == 1);
