@@ -16,6 +16,7 @@ mod issuer;
 mod keys;
 mod observed;
 mod policies;
+mod provider;
 mod reload;
 mod requests;
 mod secrets;
