@@ -2,6 +2,8 @@
 
 mod check;
 mod config;
+#[cfg(feature = "prove")]
+mod prove;
 mod serve;
 
 use std::io::Write;
@@ -49,6 +51,9 @@ enum Command {
     Check(ConfigArgument),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
+    /// Prove what holds of every request: no errors, invariants, no more than before
+    #[cfg(feature = "prove")]
+    Prove(prove::ProveCommand),
 }
 
 /// Which settings to use.
@@ -82,6 +87,8 @@ pub fn run() -> ExitCode {
         Command::Serve(argument) => serve::run(&argument),
         Command::Check(argument) => check::run(&argument),
         Command::Config(command) => config::run(&command),
+        #[cfg(feature = "prove")]
+        Command::Prove(command) => return prove::run(&command),
     };
     match done {
         Ok(()) => ExitCode::from(DONE),

@@ -12,8 +12,11 @@
 mod bundle;
 mod entities;
 mod evidence;
+mod invariant;
 mod judge;
 mod obligation;
+#[cfg(feature = "prove")]
+pub mod proof;
 mod reads;
 mod schema;
 mod slice;
@@ -28,6 +31,7 @@ use cedar_policy::Schema;
 
 pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
 pub use entities::Principal;
+pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
@@ -45,6 +49,7 @@ pub struct Policies {
     slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
     schema: Schema,
+    invariants: Invariants,
 }
 
 impl Policies {
@@ -73,6 +78,7 @@ impl Policies {
         if !wrong.is_empty() {
             return Err(wrong);
         }
+        let invariants = Invariants::parse(&files.invariants, &schema)?;
         let slices = operations.iter().filter_map(|operation| {
             // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
             let action = action_entity(actions.as_ref(), &operation.id)?;
@@ -86,6 +92,7 @@ impl Policies {
             statics,
             sources,
             schema,
+            invariants,
         })
     }
 
@@ -151,6 +158,12 @@ impl Policies {
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// The bundle's invariants.
+    #[must_use]
+    pub fn invariants(&self) -> &Invariants {
+        &self.invariants
     }
 
     /// What the policies that can apply to an operation can read, for the kind of caller in `principal`.

@@ -1,7 +1,7 @@
 //! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests.
 //!
-//! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
-//! YAML or JSON below `apis/` or named `*.openapi.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! What a file is for shows in its name: `*.cedarschema`, `*.cedar` (below `invariants/` or named `*.invariant.cedar` it
+//! is an invariant and no policy); JSON below `entities/` or named `*.entities.json`; YAML or JSON below `apis/` or named `*.openapi.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
 use std::fs::{self, Metadata};
@@ -38,6 +38,8 @@ pub struct BundleFiles {
     pub apis: Vec<Document>,
     /// Policy tests.
     pub tests: Vec<Document>,
+    /// What no policy may ever allow. It is proven beforehand and never judged by.
+    pub invariants: Vec<Document>,
 }
 
 /// What tells, without reading a file, whether it changed: name, size, inode, times. The change time (`ctime`) cannot be
@@ -88,6 +90,7 @@ impl BundleFiles {
             &self.entities,
             &self.apis,
             &self.tests,
+            &self.invariants,
         ];
         for (kind, shelf) in shelves.into_iter().enumerate() {
             for document in shelf {
@@ -121,6 +124,7 @@ impl BundleFiles {
         let is = |folder: &str, word: &str| within(folder) || second == Some(word);
         match extension {
             "cedarschema" => Some(&mut self.schema),
+            "cedar" if is("invariants", "invariant") => Some(&mut self.invariants),
             "cedar" => Some(&mut self.policies),
             "yaml" | "yml" | "json" if is("entities", "entities") => Some(&mut self.entities),
             "yaml" | "yml" | "json" if is("apis", "openapi") => Some(&mut self.apis),

@@ -115,6 +115,14 @@ impl CompiledPolicy {
             }
     }
 
+    /// Whether the scope can hold for some request of these types, wherever its entities stand in their hierarchies.
+    #[cfg(feature = "prove")]
+    pub(super) fn fits(&self, action: &Entity, principal: Kind, resource: Kind) -> bool {
+        self.allows_action(action)
+            && self.principal.allows_type(principal.entity_type())
+            && self.resource.allows_type(resource.entity_type())
+    }
+
     /// Whether the scope holds for this principal and resource; its action is known to.
     pub(super) fn scope_holds(&self, principal: &Entity, resource: &Entity) -> bool {
         self.principal.holds(principal) && self.resource.holds(resource)

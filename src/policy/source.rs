@@ -21,9 +21,21 @@ pub(super) struct Sources {
 }
 
 impl Sources {
+    /// Parses every file of a bundle's policies, of which there must be one at least.
+    pub(super) fn parse(documents: &[Document]) -> Result<Self, Vec<Problem>> {
+        let sources = Self::read(documents)?;
+        if sources.compiled.is_empty() {
+            return Err(vec![
+                Problem::new("the bundle holds no policy")
+                    .hint("an empty bundle would deny everything; write at least one `permit` in a `.cedar` file"),
+            ]);
+        }
+        Ok(sources)
+    }
+
     /// Parses every file and names every policy: by `@id`, else by file and number, so that an edit elsewhere shifts no
     /// name.
-    pub(super) fn parse(documents: &[Document]) -> Result<Self, Vec<Problem>> {
+    pub(super) fn read(documents: &[Document]) -> Result<Self, Vec<Problem>> {
         let mut sources = Self::default();
         let mut problems = Vec::new();
         for document in documents {
@@ -31,12 +43,6 @@ impl Sources {
                 Ok(set) => problems.extend(sources.add(&set, document)),
                 Err(error) => problems.push(problem(&error, document)),
             }
-        }
-        if problems.is_empty() && sources.compiled.is_empty() {
-            problems.push(
-                Problem::new("the bundle holds no policy")
-                    .hint("an empty bundle would deny everything; write at least one `permit` in a `.cedar` file"),
-            );
         }
         if problems.is_empty() {
             Ok(sources)

@@ -1,7 +1,9 @@
 //! The room as a whole: what bundles it takes and refuses, and that it judges as Cedar itself would.
 
 mod fixture;
+mod invariants;
 mod oracle;
+mod promises;
 mod verdicts;
 
 use super::*;
