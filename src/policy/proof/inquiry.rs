@@ -1,5 +1,6 @@
 //! The questions about one sort of request, and what came of them.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,14 +50,15 @@ pub(super) struct Inquiry<'i, 'a> {
 /// What stands for a sort of request while it is asked about.
 struct Scene<'i, 'a> {
     symbols: SymEnv,
-    promise: Vec<Value>,
+    /// What its requests keep to. Many questions are settled without it.
+    promise: OnceCell<Vec<Value>>,
     /// The policies that can apply.
     here: Vec<&'i Prepared<'a>>,
     /// Those as they are judged.
     set: PolicySet,
     /// Those as logic.
     logic: CompiledPolicySet,
-    /// The forbids among them, each alone, for requests that keep the promise.
+    /// The forbids among them, each alone.
     forbids: Vec<CompiledPolicy>,
 }
 
@@ -96,7 +98,7 @@ impl<'i, 'a> Inquiry<'i, 'a> {
         let symbols = self.stage.schema.sym_env(&self.sort.env).map_err(told)?;
         let set = set_of(here.iter().map(|one| &one.policy).cloned())?;
         Ok(Scene {
-            promise: self.stage.promise(self.sort)?,
+            promise: OnceCell::new(),
             logic: self.all(&plain(&here)?, &symbols)?,
             here,
             symbols,
@@ -105,12 +107,36 @@ impl<'i, 'a> Inquiry<'i, 'a> {
         })
     }
 
+    fn promise<'s>(&self, scene: &'s Scene<'_, '_>) -> Result<&'s [Value], Open> {
+        if let Some(promise) = scene.promise.get() {
+            return Ok(promise);
+        }
+        let promise = self.stage.promise(self.sort)?;
+        Ok(scene.promise.get_or_init(|| promise))
+    }
+
+    /// A policy (or what it would be as a permit) as logic, for requests that keep the promise.
+    fn promised(
+        &self,
+        one: &Prepared<'_>,
+        as_permit: bool,
+        scene: &Scene<'_, '_>,
+    ) -> Result<CompiledPolicy, Open> {
+        let promise = self.promise(scene)?;
+        let policy = if as_permit {
+            one.promised_permit(promise)
+        } else {
+            one.promised(promise)
+        };
+        self.one(&policy?, &scene.symbols)
+    }
+
     /// Whether a policy can error, and whether anything matches it.
     async fn policy(&mut self, one: &Prepared<'_>, scene: &mut Scene<'_, '_>) {
         let Some(logic) = self.never_errors(one, scene).await else {
             return;
         };
-        self.matches(one, &logic).await;
+        self.matches(one, scene).await;
         if one.policy.effect() == Effect::Forbid {
             self.meets(one, scene).await;
             scene.forbids.push(logic);
@@ -131,9 +157,7 @@ impl<'i, 'a> Inquiry<'i, 'a> {
             let remark = format!("`{expression}` reads an entity that no request carries");
             self.ledger.refute(&topic, self.sort, None, Some(remark));
         }
-        let logic = one
-            .promised(&scene.promise)
-            .and_then(|policy| self.one(&policy, &scene.symbols));
+        let logic = one.plain().and_then(|policy| self.one(&policy, &scene.symbols));
         let logic = match logic {
             Ok(logic) => logic,
             Err(open) => {
@@ -141,33 +165,51 @@ impl<'i, 'a> Inquiry<'i, 'a> {
                 return None;
             }
         };
-        let answer = self
-            .ask(&topic, async |compiler| {
-                compiler.check_never_errors_with_counterexample_opt(&logic).await
-            })
+        // What holds of all requests holds of those that keep the promise, and costs less to ask.
+        let sure = self
+            .ask(&topic, async |compiler| compiler.check_never_errors_opt(&logic).await)
             .await;
-        if let Some(Some(env)) = answer {
-            let judged = set_of([one.policy.clone()]).unwrap_or_default();
-            let replay = Replay::of(&env, &judged);
-            if replay.errs(&one.id) {
-                let witness = self.tell(&replay, &env, [one]);
-                self.ledger.refute(&topic, self.sort, Some(witness), None);
-            } else {
-                self.ledger.open(&topic, self.sort, UNCONFIRMED);
-            }
+        if sure == Some(false) {
+            self.can_error(&topic, one, scene).await;
         }
         Some(logic)
     }
 
+    /// Looks for a request that keeps the promise and makes a policy err.
+    async fn can_error(&mut self, topic: &Topic, one: &Prepared<'_>, scene: &Scene<'_, '_>) {
+        let logic = match self.promised(one, false, scene) {
+            Ok(logic) => logic,
+            Err(open) => return self.ledger.open(topic, self.sort, &open),
+        };
+        let answer = self
+            .ask(topic, async |compiler| {
+                compiler.check_never_errors_with_counterexample_opt(&logic).await
+            })
+            .await;
+        let Some(Some(env)) = answer else {
+            return;
+        };
+        let judged = set_of([one.policy.clone()]).unwrap_or_default();
+        let replay = Replay::of(&env, &judged);
+        if replay.errs(&one.id) {
+            let witness = self.tell(&replay, &env, [one]);
+            self.ledger.refute(topic, self.sort, Some(witness), None);
+        } else {
+            self.ledger.open(topic, self.sort, UNCONFIRMED);
+        }
+    }
+
     /// Notes whether any request of this sort matches.
-    async fn matches(&mut self, one: &Prepared<'_>, logic: &CompiledPolicy) {
+    async fn matches(&mut self, one: &Prepared<'_>, scene: &Scene<'_, '_>) {
         if self.ledger.findings().matched.contains(&one.topic) {
             return;
         }
+        let logic = match self.promised(one, false, scene) {
+            Ok(logic) => logic,
+            Err(open) => return self.ledger.open(&one.topic, self.sort, &open),
+        };
         let never = self
-            .ask(&one.topic, async |compiler| {
-                compiler.check_never_matches_opt(logic).await
-            })
+            .ask(&one.topic, async |compiler| compiler.check_never_matches_opt(&logic).await)
             .await;
         if never == Some(false) {
             self.ledger.findings().matched.insert(one.topic.clone());
@@ -184,8 +226,7 @@ impl<'i, 'a> Inquiry<'i, 'a> {
         let pair = plain(&permits.collect::<Vec<_>>())
             .and_then(|permits| self.all(&permits, &scene.symbols))
             .and_then(|permits| {
-                let forbid = one.promised_permit(&scene.promise)?;
-                let forbid = self.one(&forbid, &scene.symbols)?;
+                let forbid = self.promised(one, true, scene)?;
                 Ok((permits, forbid.into_compiled_policyset()))
             });
         let (permits, forbid) = match pair {
@@ -204,64 +245,85 @@ impl<'i, 'a> Inquiry<'i, 'a> {
 
     /// Whether a request that matches an invariant can be allowed.
     async fn invariant(&mut self, one: &Prepared<'_>, scene: &Scene<'_, '_>) {
-        let Some(logic) = self.never_errors(one, scene).await else {
+        if self.never_errors(one, scene).await.is_none() {
             return;
+        }
+        self.matches(one, scene).await;
+        let everybody = one.promised_permit(&[]);
+        let everybody = everybody.and_then(|policy| self.one(&policy, &scene.symbols));
+        let everybody = match everybody {
+            Ok(everybody) => everybody.into_compiled_policyset(),
+            Err(open) => return self.ledger.open(&one.topic, self.sort, &open),
         };
-        self.matches(one, &logic).await;
-        let against = one
-            .promised_permit(&scene.promise)
-            .and_then(|policy| self.one(&policy, &scene.symbols));
-        let against = match against {
+        let apart = self
+            .ask(&one.topic, async |compiler| {
+                compiler.check_disjoint_opt(&scene.logic, &everybody).await
+            })
+            .await;
+        if apart != Some(false) {
+            return;
+        }
+        let against = match self.promised(one, true, scene) {
             Ok(against) => against.into_compiled_policyset(),
             Err(open) => return self.ledger.open(&one.topic, self.sort, &open),
         };
         let asserts = disjoint_asserts(&scene.logic, &against);
-        let speaks_against = |_: &Env| true;
-        self.counter(&one.topic, &asserts, scene, &speaks_against).await;
+        self.counter(&one.topic, &asserts, scene, &|_| true).await;
     }
 
     /// Whether something is allowed that the old bundle denies.
     async fn old(&mut self, old: &Old<'_>, scene: &Scene<'_, '_>) {
         let topic = bundle_topic(Claim::NoMoreThanOld);
-        let built = self.old_and_new(old, scene).await;
-        let (new, before, judged) = match built {
-            Ok(built) => built,
+        let (before, judged) = match self.before(old, scene).await {
+            Ok(before) => before,
+            Err(open) => return self.ledger.open(&topic, self.sort, &open),
+        };
+        let within = self
+            .ask(&topic, async |compiler| {
+                compiler.check_implies_opt(&scene.logic, &before).await
+            })
+            .await;
+        if within != Some(false) {
+            return;
+        }
+        let new = match self.promised_permits(scene) {
+            Ok(new) => new,
             Err(open) => return self.ledger.open(&topic, self.sort, &open),
         };
         let asserts = implies_asserts(&new, &before);
         let denied_before = |env: &Env| !Replay::of(env, &judged).allowed();
-        let remark = self.counter(&topic, &asserts, scene, &denied_before).await;
-        if let (true, Some(otherwise)) = (remark, old.described_otherwise(self.sort.operation)) {
+        let found = self.counter(&topic, &asserts, scene, &denied_before).await;
+        if let (true, Some(otherwise)) = (found, old.described_otherwise(self.sort.operation)) {
             self.ledger.remark(&topic, otherwise);
         }
     }
 
-    /// The new bundle and the old one as logic, and the old one as it is judged. An operation that the old bundle did not
-    /// know, or knew otherwise, is held against nothing: whatever is allowed of it is more.
-    async fn old_and_new(
+    /// The bundle as logic, where only requests that keep the promise are allowed.
+    fn promised_permits(&self, scene: &Scene<'_, '_>) -> Result<CompiledPolicySet, Open> {
+        let promise = self.promise(scene)?;
+        let promised = scene.here.iter().map(|one| match one.policy.effect() {
+            Effect::Permit => one.promised(promise),
+            Effect::Forbid => one.plain(),
+        });
+        let set = set_of(promised.collect::<Result<Vec<_>, _>>()?)?;
+        self.all(&set, &scene.symbols)
+    }
+
+    /// The old bundle as logic, and as it is judged. An operation that it did not know, or knew otherwise, is held against
+    /// nothing: whatever is allowed of it is more.
+    async fn before(
         &mut self,
         old: &Old<'_>,
         scene: &Scene<'_, '_>,
-    ) -> Result<(CompiledPolicySet, CompiledPolicySet, PolicySet), Open> {
-        let promised = scene.here.iter().map(|one| match one.policy.effect() {
-            Effect::Permit => one.promised(&scene.promise),
-            Effect::Forbid => one.plain(),
-        });
-        let new = set_of(promised.collect::<Result<Vec<_>, _>>()?)?;
-        let new = self.all(&new, &scene.symbols)?;
+    ) -> Result<(CompiledPolicySet, PolicySet), Open> {
         if old.described_otherwise(self.sort.operation).is_some() {
             let nothing = PolicySet::new();
-            return Ok((new, self.all(&nothing, &scene.symbols)?, nothing));
+            return Ok((self.all(&nothing, &scene.symbols)?, nothing));
         }
         let here = old.policies.iter().filter(|one| self.sort.fits(one));
         let here: Vec<&Prepared<'_>> = here.collect();
         for forbid in here.iter().filter(|one| one.policy.effect() == Effect::Forbid) {
-            let logic = self.one(&forbid.promised(&scene.promise)?, &scene.symbols)?;
-            let topic = bundle_topic(Claim::NoMoreThanOld);
-            let sure = self
-                .ask(&topic, async |compiler| compiler.check_never_errors_opt(&logic).await)
-                .await;
-            if sure != Some(true) || self.unloaded(&forbid.policy).is_some() {
+            if self.may_err(forbid, scene).await? {
                 let id = &forbid.id;
                 return Err(format!(
                     "the old bundle's forbid `{id}` can error, which denies; mend it there before you compare"
@@ -269,7 +331,27 @@ impl<'i, 'a> Inquiry<'i, 'a> {
             }
         }
         let judged = set_of(here.iter().map(|one| one.policy.clone()))?;
-        Ok((new, self.all(&plain(&here)?, &scene.symbols)?, judged))
+        Ok((self.all(&plain(&here)?, &scene.symbols)?, judged))
+    }
+
+    /// Whether it is not sure that a policy never errs.
+    async fn may_err(&mut self, one: &Prepared<'_>, scene: &Scene<'_, '_>) -> Result<bool, Open> {
+        if self.unloaded(&one.policy).is_some() {
+            return Ok(true);
+        }
+        let topic = bundle_topic(Claim::NoMoreThanOld);
+        let everybody = self.one(&one.plain()?, &scene.symbols)?;
+        let sure = self
+            .ask(&topic, async |compiler| compiler.check_never_errors_opt(&everybody).await)
+            .await;
+        if sure == Some(true) {
+            return Ok(false);
+        }
+        let promised = self.promised(one, false, scene)?;
+        let sure = self
+            .ask(&topic, async |compiler| compiler.check_never_errors_opt(&promised).await)
+            .await;
+        Ok(sure != Some(true))
     }
 
     /// Looks for a request that satisfies `asserts`, and records it. Says whether there is one.
