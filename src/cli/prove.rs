@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use super::{ConfigArgument, DONE, MISTAKES, print, tell};
 use crate::model::{Operation, Period, Problem, SystemClock};
@@ -52,12 +54,16 @@ pub(super) struct ProveCommand {
     json: bool,
 }
 
+/// How long a run may go on after its time is up, before it is ended from outside.
+const GRACE: Duration = Duration::from_secs(5);
+
 pub(super) fn run(command: &ProveCommand) -> ExitCode {
     match command.report() {
         Ok(report) => {
-            let text = match command.json {
-                true => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
-                false => report.to_string(),
+            let text = if command.json {
+                serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+            } else {
+                report.to_string()
             };
             print(&text);
             ExitCode::from(match report.verdict {
@@ -122,7 +128,12 @@ impl ProveCommand {
             time: self.timeout.0,
             solvers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
-        prove(&task, &solver, limits, &SystemClock)
+        let (done, ended) = channel::<()>();
+        let patience = self.timeout.0 + self.question_timeout.0 + GRACE;
+        std::thread::spawn(move || watch(&ended, patience));
+        let report = prove(&task, &solver, limits, &SystemClock);
+        drop(done);
+        report
     }
 
     fn load(&self) -> Result<(Loaded, Option<Loaded>, Invariants), Vec<Problem>> {
@@ -136,6 +147,17 @@ impl ProveCommand {
             .collect::<Result<_, _>>()?;
         let invariants = Invariants::parse(&documents, new.snapshot.policies.schema())?;
         Ok((new, old, invariants))
+    }
+}
+
+/// Ends the process, as not proven, where the run does not end by itself: a solver can be told to stop, but the making of
+/// the logic before it cannot, and there are policies whose logic is too large to be made.
+fn watch(ended: &Receiver<()>, patience: Duration) {
+    if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        let message = format!("nothing is proven: the run did not end within {patience:?}");
+        let hint = "a policy's conditions may nest too deeply; write them as several `when` clauses";
+        tell(&[Problem::new(message).hint(hint)]);
+        std::process::exit(UNSETTLED.into());
     }
 }
 
