@@ -155,7 +155,8 @@ impl ProveCommand {
 fn watch(ended: &Receiver<()>, patience: Duration) {
     if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
         let message = format!("nothing is proven: the run did not end within {patience:?}");
-        let hint = "a policy's conditions may nest too deeply; write them as several `when` clauses";
+        let hint =
+            "a policy's conditions may nest too deeply; write them as several `when` clauses";
         tell(&[Problem::new(message).hint(hint)]);
         std::process::exit(UNSETTLED.into());
     }

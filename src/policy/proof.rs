@@ -11,11 +11,15 @@
 //!
 //! - `promise`: what every request keeps to.
 //! - `stage`: what is asked about, prepared once: policies, invariants, the old bundle, the sorts of request.
-//! - `shape`: policies in a shape that keeps the logic small. `inquiry`: the questions about one sort of request.
+//! - `shape`: policies in a shape that keeps the logic small.
+//! - `inquiry`, `comparison`, `counter`: the questions about one sort of request. `ledger`: the answers so far.
 //! - `solver`: the program that answers. `unloaded`: the one thing it cannot know.
 //! - `witness`, `report`: what came of it.
 
+mod comparison;
+mod counter;
 mod inquiry;
+mod ledger;
 pub(super) mod promise;
 mod report;
 mod shape;
@@ -34,7 +38,8 @@ pub use solver::{NoSolver, Solver};
 
 use super::{BundleFiles, Invariants, Policies};
 use crate::model::{Clock, Operation, Problem};
-use inquiry::{Inquiry, Ledger};
+use inquiry::Inquiry;
+use ledger::Ledger;
 use solver::Asker;
 use stage::Stage;
 
@@ -93,7 +98,9 @@ pub fn prove(
 ) -> Result<Report, Failure> {
     let stage = Stage::prepare(task).map_err(Failure::Problems)?;
     let runtime = runtime().map_err(Failure::Problems)?;
-    runtime.block_on(solver.try_out()).map_err(Failure::NoSolver)?;
+    runtime
+        .block_on(solver.try_out())
+        .map_err(Failure::NoSolver)?;
     drop(runtime);
     let ledger = Ledger::new(&stage);
     let next = AtomicUsize::new(0);
@@ -102,10 +109,16 @@ pub fn prove(
     let work = || work(&stage, solver, &ledger, &next, &time_is_up);
     let started = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..limits.solvers.get().min(stage.sorts.len()))
-            .map(|_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work))
+            .map(|_| {
+                std::thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)
+            })
             .collect();
         let ends = threads.into_iter().map(|thread| match thread {
-            Ok(thread) => thread.join().map_err(|_| "a thread of the proof panicked".to_owned()),
+            Ok(thread) => thread
+                .join()
+                .map_err(|_| "a thread of the proof panicked".to_owned()),
             Err(error) => Err(format!("cannot start a thread: {error}")),
         });
         ends.collect::<Result<Vec<()>, String>>()

@@ -32,7 +32,11 @@ pub(super) struct Run {
 pub(super) fn solver() -> PathBuf {
     let solver = std::env::var_os("CARDEA_CVC5").map(PathBuf::from);
     let solver = solver.expect("CARDEA_CVC5 names no solver: run these tests with `make test`");
-    assert!(solver.exists(), "there is no solver at {}", solver.display());
+    assert!(
+        solver.exists(),
+        "there is no solver at {}",
+        solver.display()
+    );
     solver
 }
 
@@ -42,8 +46,12 @@ pub(super) fn prove(arguments: &[&str]) -> Run {
 }
 
 pub(super) fn prove_with(solver: &Path, arguments: &[&str]) -> Run {
+    // A busy machine is no reason to fail.
+    let mut patience = vec![["--question-timeout", "60s"], ["--timeout", "10m"]];
+    patience.retain(|[name, _]| !arguments.contains(name));
     let output = Command::new(env!("CARGO_BIN_EXE_cardea"))
-        .args(["prove", "--json", "--question-timeout", "60s", "--timeout", "10m"])
+        .args(["prove", "--json"])
+        .args(patience.concat())
         .args(arguments)
         .env("CARDEA_CVC5", solver)
         .env_remove("CARDEA_CONFIG")
@@ -70,7 +78,11 @@ impl Bundle {
 
     /// Writes a file of the bundle. One named `more.cedar` is an invariant for the command line, and lies beside it.
     pub(super) fn file(&self, name: &str, text: &str) -> String {
-        let folder = if name == "more.cedar" { "beside" } else { "bundle" };
+        let folder = if name == "more.cedar" {
+            "beside"
+        } else {
+            "bundle"
+        };
         let folder = self.0.path().join(folder);
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join(name);
@@ -111,11 +123,15 @@ impl Run {
 
     /// The first thing that is refuted.
     pub(super) fn first(&self) -> &Value {
-        self.list("refuted").next().unwrap_or_else(|| panic!("nothing is refuted: {self:?}"))
+        self.list("refuted")
+            .next()
+            .unwrap_or_else(|| panic!("nothing is refuted: {self:?}"))
     }
 
     pub(super) fn reasons(&self) -> String {
-        let reasons = self.list("unsettled").map(|one| one["reason"].as_str().unwrap());
+        let reasons = self
+            .list("unsettled")
+            .map(|one| one["reason"].as_str().unwrap());
         reasons.collect::<Vec<_>>().join("\n")
     }
 

@@ -29,10 +29,22 @@ fn what_allows_more_is_shown_by_a_request() {
     let refuted = run.first();
     let shown = &refuted["counterexample"];
     assert_eq!(shown["allowed_by"], serde_json::json!(["staff"]));
-    assert_eq!(shown["request"]["context"]["device"]["managed"], false, "{shown}");
+    assert_eq!(
+        shown["request"]["context"]["device"]["managed"], false,
+        "{shown}"
+    );
     let operations: Vec<_> = refuted["sorts"].as_array().unwrap().iter().collect();
-    assert!(operations.iter().all(|sort| sort["operation"] == "shop.buy"), "{operations:?}");
-    assert_eq!(operations.len(), 4, "anonymous callers have no role: {operations:?}");
+    assert!(
+        operations
+            .iter()
+            .all(|sort| sort["operation"] == "shop.buy"),
+        "{operations:?}"
+    );
+    assert_eq!(
+        operations.len(),
+        4,
+        "anonymous callers have no role: {operations:?}"
+    );
 }
 
 #[test]
@@ -44,7 +56,10 @@ fn an_operation_that_is_new_or_described_otherwise_is_more() {
     let run = Bundle::of(WIDE).prove(&["--old", &old.path()]);
     assert_eq!(run.code, 1, "{run:?}");
     let remark = run.first()["remark"].as_str().unwrap();
-    assert!(remark.contains("describe the operation otherwise"), "{remark}");
+    assert!(
+        remark.contains("describe the operation otherwise"),
+        "{remark}"
+    );
 
     let new = Bundle::of(WIDE);
     let more = SHOP.replace("operationId: buy", "operationId: purchase");
@@ -86,5 +101,8 @@ fn an_old_forbid_that_can_err_leaves_the_comparison_open() {
     );
     let run = new.prove(&["--old", &old.path()]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.reasons().contains("`forbid-overflow` can error"), "{run:?}");
+    assert!(
+        run.reasons().contains("`forbid-overflow` can error"),
+        "{run:?}"
+    );
 }

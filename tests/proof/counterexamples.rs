@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cardea::model::{
-    AccessRequest, Arrival, Body, CanonicalPath, Clock as _, Facts, Headers, Host, Method, Network, Outcome,
-    PathRules, Peer, Query, Scheme, SystemClock,
+    AccessRequest, Arrival, Body, CanonicalPath, Clock as _, Facts, Headers, Host, Method, Network,
+    Outcome, PathRules, Peer, Query, Scheme, SystemClock,
 };
 use cardea::pipeline::{Snapshot, Supposed};
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Response};
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Response,
+};
 use serde_json::Value;
 
 use super::bundle::Bundle;
@@ -21,7 +23,13 @@ fn replay(counterexample: &Value, policies: &str) -> Response {
     let part = |name: &str| counterexample["request"][name].clone();
     let uid = |name: &str| EntityUid::from_json(part(name)).unwrap();
     let context = Context::from_json_value(part("context"), None).unwrap();
-    let request = Request::new(uid("principal"), uid("action"), uid("resource"), context, None);
+    let request = Request::new(
+        uid("principal"),
+        uid("action"),
+        uid("resource"),
+        context,
+        None,
+    );
     let entities = counterexample["entities"].clone();
     let entities = Entities::from_json_value(entities, None).unwrap();
     let set: PolicySet = policies.parse().unwrap();
@@ -88,13 +96,27 @@ fn a_broken_invariant_is_shown_by_a_request_that_is_allowed() {
     assert_eq!(shown["resource"], r#"Cardea::Route::"POST /orders""#);
     assert_eq!(shown["allowed_by"], serde_json::json!(["oops"]));
     let facts = shown["facts"].to_string();
-    assert!(facts.contains("context.network.ipTrusted = true"), "{facts}");
-    assert!(!facts.contains("context.geo"), "only what policies read is shown: {facts}");
+    assert!(
+        facts.contains("context.network.ipTrusted = true"),
+        "{facts}"
+    );
+    assert!(
+        !facts.contains("context.geo"),
+        "only what policies read is shown: {facts}"
+    );
     assert_eq!(replay(shown, policies).decision(), Decision::Allow);
     // The same request on the server's own road.
-    let trusted = shown["request"]["context"]["network"]["ipTrusted"].as_bool().unwrap();
-    assert!(matches!(anonymous_order(&bundle.path(), trusted), Outcome::Allowed(_)));
-    assert!(matches!(anonymous_order(&bundle.path(), !trusted), Outcome::Refused(_)));
+    let trusted = shown["request"]["context"]["network"]["ipTrusted"]
+        .as_bool()
+        .unwrap();
+    assert!(matches!(
+        anonymous_order(&bundle.path(), trusted),
+        Outcome::Allowed(_)
+    ));
+    assert!(matches!(
+        anonymous_order(&bundle.path(), !trusted),
+        Outcome::Refused(_)
+    ));
 }
 
 #[test]
@@ -108,7 +130,11 @@ fn a_guardrail_keeps_the_invariant() {
         r#"@id("no-anonymous-write") forbid (principal is Cardea::Anonymous, action in Cardea::Action::"write", resource);"#,
     );
     let run = bundle.prove(&[]);
-    assert_eq!((run.code, &run.report["verdict"]), (0, &"proven".into()), "{run:?}");
+    assert_eq!(
+        (run.code, &run.report["verdict"]),
+        (0, &"proven".into()),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -118,11 +144,22 @@ fn e4_a_policy_that_can_overflow_is_found_with_the_numbers_that_do_it() {
     assert_eq!(run.refuted("never_errors"), ["forbid-overflow"]);
     let shown = &run.first()["counterexample"];
     let ratio = &shown["request"]["context"]["signals"]["rateRatioPct"];
-    assert!(ratio.as_i64().unwrap().checked_mul(1000).is_none(), "{ratio}");
+    assert!(
+        ratio.as_i64().unwrap().checked_mul(1000).is_none(),
+        "{ratio}"
+    );
     let response = replay(shown, OVERFLOW);
-    let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+    let errors: Vec<String> = response
+        .diagnostics()
+        .errors()
+        .map(ToString::to_string)
+        .collect();
     assert!(errors.concat().contains("overflow"), "{errors:?}");
-    assert_eq!(run.first()["sorts"].as_array().unwrap().len(), 8 * 5, "every sort of request");
+    assert_eq!(
+        run.first()["sorts"].as_array().unwrap().len(),
+        8 * 5,
+        "every sort of request"
+    );
 }
 
 #[test]
@@ -131,7 +168,10 @@ fn a_policy_that_reads_what_no_request_carries_is_found() {
     assert_eq!(run.code, 1, "{run:?}");
     assert_eq!(run.refuted("never_errors"), ["forbid-unloaded-entity"]);
     let remark = run.first()["remark"].as_str().unwrap();
-    assert!(remark.contains("`context.delegation.subject.sub` reads an entity"), "{remark}");
+    assert!(
+        remark.contains("`context.delegation.subject.sub` reads an entity"),
+        "{remark}"
+    );
 }
 
 /// Cedar would skip the forbid that overflows and allow; Cardea denies. So the invariant holds, whatever else is wrong.
@@ -151,7 +191,9 @@ fn a_forbid_that_errs_denies_in_proofs_too() {
 
 #[test]
 fn an_invariant_that_can_err_is_refuted_as_such() {
-    let bundle = Bundle::of(r#"@id("p") permit (principal, action == Cardea::Action::"shop.buy", resource);"#);
+    let bundle = Bundle::of(
+        r#"@id("p") permit (principal, action == Cardea::Action::"shop.buy", resource);"#,
+    );
     bundle.file(
         "x.invariant.cedar",
         r#"@id("shaky") forbid (principal is Cardea::Anonymous, action, resource)
@@ -182,7 +224,9 @@ fn the_report_for_people_names_claim_place_request_and_json() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    let json = text.lines().find_map(|line| line.strip_prefix("  as JSON     "));
+    let json = text
+        .lines()
+        .find_map(|line| line.strip_prefix("  as JSON     "));
     let json: Value = serde_json::from_str(json.unwrap()).unwrap();
     assert!(json["request"]["context"]["token"].is_object(), "{json}");
 }

@@ -14,7 +14,11 @@ fn without_a_solver_nothing_is_proven() {
     let bundle = Bundle::of(PERMIT);
     let run = bundle.prove_with(Path::new("/nonexistent/cvc5"), &[]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.errors.contains("is not there; install cvc5"), "{}", run.errors);
+    assert!(
+        run.errors.contains("is not there; install cvc5"),
+        "{}",
+        run.errors
+    );
     assert!(run.report.is_null(), "{run:?}");
 }
 
@@ -24,7 +28,10 @@ fn a_program_that_is_no_solver_proves_nothing() {
     for (script, expected) in [
         ("exit 0", "does not answer as a solver does"),
         ("cat", "does not answer as a solver does"),
-        ("while read -r line; do echo sat; done", "does not know that false is false"),
+        (
+            "while read -r line; do echo sat; done",
+            "does not know that false is false",
+        ),
         ("exec sleep 600", "did not answer within 1s"),
     ] {
         let pretender = bundle.pretender(script);
@@ -53,7 +60,10 @@ fn a_solver_that_gives_up_proves_nothing() {
         assert_eq!(run.code, 3, "{after}: {run:?}");
         assert_eq!(run.report["verdict"], "unsettled", "{after}: {run:?}");
         assert!(run.reasons().contains(expected), "{after}: {run:?}");
-        assert!(run.report["notes"].as_array().unwrap().is_empty(), "{after}: {run:?}");
+        assert!(
+            run.report["notes"].as_array().unwrap().is_empty(),
+            "{after}: {run:?}"
+        );
     }
 }
 
@@ -61,7 +71,10 @@ fn a_solver_that_gives_up_proves_nothing() {
 fn a_run_whose_time_is_up_proves_nothing() {
     let run = Bundle::of(PERMIT).prove(&["--timeout", "0s"]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.reasons().contains("the time of the run was up"), "{run:?}");
+    assert!(
+        run.reasons().contains("the time of the run was up"),
+        "{run:?}"
+    );
 }
 
 /// Its logic doubles with each step, and cannot be made in the time of the universe.
@@ -69,7 +82,8 @@ fn a_run_whose_time_is_up_proves_nothing() {
 fn logic_that_is_too_large_ends_the_run_unproven() {
     let mut condition = "(context.token has acr && context.token.acr == \"x\")".to_owned();
     for n in 0..40 {
-        condition = format!("(if {condition} then context.risk.score > {n} else context.risk.score < {n})");
+        condition =
+            format!("(if {condition} then context.risk.score > {n} else context.risk.score < {n})");
     }
     let policy = format!(
         "@id(\"deep\") permit (principal, action == Cardea::Action::\"shop.buy\", resource) when {{ {condition} }};"
@@ -77,22 +91,43 @@ fn logic_that_is_too_large_ends_the_run_unproven() {
     let limits = ["--timeout", "1s", "--question-timeout", "1s"];
     let run = Bundle::of(&policy).prove(&limits);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.report.is_null() && run.errors.contains("nothing is proven"), "{run:?}");
+    assert!(
+        run.report.is_null() && run.errors.contains("nothing is proven"),
+        "{run:?}"
+    );
 }
 
 #[test]
 fn mistakes_are_named_with_their_place() {
     let bundle = Bundle::of(PERMIT);
-    let invariants = bundle.file("more.cedar", "\n@id(\"x\") permit (principal, action, resource);");
+    let invariants = bundle.file(
+        "more.cedar",
+        "\n@id(\"x\") permit (principal, action, resource);",
+    );
     let run = bundle.prove(&["--invariants", &invariants]);
     assert_eq!(run.code, 2, "{run:?}");
-    assert!(run.errors.contains("more.cedar:2:1: an invariant is a `permit`"), "{}", run.errors);
+    assert!(
+        run.errors
+            .contains("more.cedar:2:1: an invariant is a `permit`"),
+        "{}",
+        run.errors
+    );
 
-    bundle.file("x.invariant.cedar", "@id(\"x\") forbid (principal, action, resource) when { true };");
-    let invariants = bundle.file("more.cedar", "@id(\"x\") forbid (principal, action, resource);");
+    bundle.file(
+        "x.invariant.cedar",
+        "@id(\"x\") forbid (principal, action, resource) when { true };",
+    );
+    let invariants = bundle.file(
+        "more.cedar",
+        "@id(\"x\") forbid (principal, action, resource);",
+    );
     let run = bundle.prove(&["--invariants", &invariants]);
     assert_eq!(run.code, 2, "{run:?}");
-    assert!(run.errors.contains("there is another invariant `x`"), "{}", run.errors);
+    assert!(
+        run.errors.contains("there is another invariant `x`"),
+        "{}",
+        run.errors
+    );
 
     let missing = prove(&["--bundle", "/nonexistent"]);
     assert_eq!(missing.code, 2, "{missing:?}");

@@ -1,6 +1,13 @@
 //! Proofs through the real solver, as a pipeline would ask for them.
 //!
 //! `make test` installs cvc5 and names it in `CARDEA_CVC5`; without it these tests fail.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests stop a test where they stand"
+)]
 
 mod bundle;
 mod comparison;
@@ -16,7 +23,11 @@ fn the_default_bundle_is_proven() {
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(run.report["verdict"], "proven");
     assert!(run.report["invariants"].as_u64() >= Some(5), "{run:?}");
-    assert_eq!(run.report["sorts"], 16 * 5, "9 documented and 7 generic operations");
+    assert_eq!(
+        run.report["sorts"],
+        16 * 5,
+        "9 documented and 7 generic operations"
+    );
 }
 
 #[test]
@@ -33,7 +44,10 @@ fn an_invariant_beside_the_bundle_holds_or_is_refuted() {
     let run = bundle.prove(&["--invariants", &invariants]);
     assert_eq!(run.code, 1, "{run:?}");
     assert_eq!(run.refuted("invariant"), ["fresh-login-only"]);
-    assert!(run.report["unsettled"].as_array().unwrap().is_empty(), "{run:?}");
+    assert!(
+        run.report["unsettled"].as_array().unwrap().is_empty(),
+        "{run:?}"
+    );
 }
 
 /// What is always so of a request is known to the proof: nobody anonymous has a scope, no time of day is in a billion
@@ -54,7 +68,10 @@ fn what_no_request_is_like_refutes_nothing() {
     let run = bundle.prove(&["--invariants", &invariants]);
     assert_eq!(run.code, 0, "{run:?}");
     let notes = run.report["notes"].to_string();
-    assert!(notes.contains("the policy `elsewhere` applies to no request"), "{notes}");
+    assert!(
+        notes.contains("the policy `elsewhere` applies to no request"),
+        "{notes}"
+    );
 }
 
 /// The logic of a chain must not double with each of its parts.

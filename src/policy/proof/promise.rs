@@ -54,15 +54,26 @@ pub(in crate::policy) fn conditions(
 /// What a caller's credential says of it, and what nobody's credential says.
 fn caller(kind: Kind) -> Vec<String> {
     if kind == Kind::Anonymous {
-        let absent = ["issuer", "subject", "clientId", "acr", "authTime", "expiresAt"];
+        let absent = [
+            "issuer",
+            "subject",
+            "clientId",
+            "acr",
+            "authTime",
+            "expiresAt",
+        ];
         let empty = ["audience", "scopes", "amr"];
         return [
             vec![
                 "context.token.kind == \"anonymous\"".to_owned(),
                 "context.token.assurance == 0 && !context.token.senderConstrained".to_owned(),
             ],
-            absent.map(|name| format!("!(context.token has {name})")).to_vec(),
-            empty.map(|name| format!("context.token.{name}.isEmpty()")).to_vec(),
+            absent
+                .map(|name| format!("!(context.token has {name})"))
+                .to_vec(),
+            empty
+                .map(|name| format!("context.token.{name}.isEmpty()"))
+                .to_vec(),
         ]
         .concat();
     }

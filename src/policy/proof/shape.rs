@@ -75,9 +75,10 @@ fn operands(operator: &str, expression: &mut Value) -> Option<[Value; 2]> {
 fn chain(operator: &str, parts: Vec<Value>) -> Option<Value> {
     let mut parts = parts.into_iter().rev();
     let last = parts.next()?;
-    Some(parts.fold(last, |rest, part| {
-        json!({ operator: { "left": part, "right": rest } })
-    }))
+    Some(parts.fold(
+        last,
+        |rest, part| json!({ operator: { "left": part, "right": rest } }),
+    ))
 }
 
 #[cfg(test)]
@@ -87,7 +88,10 @@ mod tests {
     use super::*;
 
     fn shaped(text: &str) -> String {
-        let policy = Policy::parse(None, format!("permit (principal, action, resource) {text};"));
+        let policy = Policy::parse(
+            None,
+            format!("permit (principal, action, resource) {text};"),
+        );
         let mut json = policy.unwrap().to_json().unwrap();
         let body = all_of(conditions(&mut json)).unwrap();
         json["conditions"] = json!([{ "kind": "when", "body": body }]);
@@ -118,7 +122,10 @@ mod tests {
                 "1 == 1 && (2 == 2 && (3 == 3))",
             ),
         ] {
-            let shaped = shaped(text).split_whitespace().collect::<Vec<_>>().join(" ");
+            let shaped = shaped(text)
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
             let plain = |text: &str| text.replace(['(', ')', ' '], "");
             assert!(plain(&shaped).contains(&plain(expected)), "{shaped}");
             assert!(

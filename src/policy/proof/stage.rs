@@ -1,6 +1,6 @@
 //! What is asked about, prepared once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{Policy, PolicyId, RequestEnv, Schema, SchemaFragment};
@@ -73,10 +73,14 @@ impl<'a> Stage<'a> {
         let everything = policies.iter().chain(&invariants).chain(of_old);
         let mentioned = everything.flat_map(|one| one.policy.entity_literals());
         Ok(Self {
-            mentioned: mentioned.map(|uid| AsRef::<EntityUID>::as_ref(&uid).clone()).collect(),
+            mentioned: mentioned
+                .map(|uid| AsRef::<EntityUID>::as_ref(&uid).clone())
+                .collect(),
             schema: CompiledSchema::new(&schema).map_err(|error| {
                 let error = Chain(&error);
-                vec![Problem::new(format!("the schema cannot be put to a solver: {error}"))]
+                vec![Problem::new(format!(
+                    "the schema cannot be put to a solver: {error}"
+                ))]
             })?,
             sorts: sorts(&bundle),
             policies,
@@ -95,9 +99,14 @@ impl<'a> Stage<'a> {
         };
         let conditions = promise::conditions(&subject, &self.mentioned);
         let when = conditions.iter().map(|one| format!(" when {{ {one} }}"));
-        let text = format!("permit (principal, action, resource){};", when.collect::<String>());
+        let text = format!(
+            "permit (principal, action, resource){};",
+            when.collect::<String>()
+        );
         let policy = Policy::parse(None, text).map_err(|error| Chain(&error).to_string())?;
-        let mut json = policy.to_json().map_err(|error| Chain(&error).to_string())?;
+        let mut json = policy
+            .to_json()
+            .map_err(|error| Chain(&error).to_string())?;
         Ok(shape::conditions(&mut json))
     }
 }
@@ -106,7 +115,8 @@ impl SortOfRequest<'_> {
     /// Whether a policy's scope can hold for requests of this sort.
     pub(super) fn fits(&self, one: &Prepared<'_>) -> bool {
         let resource = resource_kind(self.operation);
-        one.compiled.fits(&self.target.action, self.principal, resource)
+        one.compiled
+            .fits(&self.target.action, self.principal, resource)
     }
 }
 
@@ -171,7 +181,10 @@ fn prepared(sources: &Sources, claim: Claim) -> Result<Vec<Prepared<'_>>, Vec<Pr
         let policy = sources.set.policy(&PolicyId::new(&id)).cloned();
         let policy = policy.ok_or_else(|| Problem::new(format!("the policy `{id}` is lost")))?;
         let json = policy.to_json().map_err(|error| {
-            Problem::new(format!("the policy `{id}` has no JSON form: {}", Chain(&error)))
+            Problem::new(format!(
+                "the policy `{id}` has no JSON form: {}",
+                Chain(&error)
+            ))
         })?;
         let place = sources.places.get(&*id).cloned();
         Ok(Prepared {
@@ -186,14 +199,15 @@ fn prepared(sources: &Sources, claim: Claim) -> Result<Vec<Prepared<'_>>, Vec<Pr
             json,
         })
     });
-    all.collect::<Result<_, Problem>>().map_err(|problem| vec![problem])
+    all.collect::<Result<_, Problem>>()
+        .map_err(|problem| vec![problem])
 }
 
 fn unique(invariants: &[Prepared<'_>]) -> Result<(), Vec<Problem>> {
-    let mut first = BTreeMap::new();
+    let mut known = BTreeSet::new();
     let mut problems = Vec::new();
     for one in invariants {
-        if first.insert(&one.id, ()).is_some() {
+        if !known.insert(&one.id) {
             let id = &one.id;
             let problem = Problem::new(format!("there is another invariant `{id}`"));
             problems.push(match &one.topic.place {
@@ -202,7 +216,11 @@ fn unique(invariants: &[Prepared<'_>]) -> Result<(), Vec<Problem>> {
             });
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 fn sorts<'a>(bundle: &Bundle<'a>) -> Vec<SortOfRequest<'a>> {
@@ -272,7 +290,10 @@ fn values(documents: &[Document]) -> Vec<Option<Value>> {
 fn common_schema(new: &Bundle<'_>, old: &Bundle<'_>) -> Result<Schema, Vec<Problem>> {
     let mut operations: Vec<Arc<Operation>> = new.operations.to_vec();
     let known: BTreeSet<&str> = new.operations.iter().map(|one| &*one.id).collect();
-    let more = old.operations.iter().filter(|one| !known.contains(&*one.id));
+    let more = old
+        .operations
+        .iter()
+        .filter(|one| !known.contains(&*one.id));
     operations.extend(more.cloned());
     assemble(&new.files.schema, &operations)
 }

@@ -59,9 +59,9 @@ fn passes_through(expr: &Typed) -> bool {
     let mut at = expr.data().clone();
     for (depth, attr) in attrs.iter().enumerate() {
         at = match at {
-            Some(Type::Record { attrs, .. }) => attrs
-                .get_attr(attr)
-                .map(|found| (*found.attr_type).clone()),
+            Some(Type::Record { attrs, .. }) => {
+                attrs.get_attr(attr).map(|found| (*found.attr_type).clone())
+            }
             Some(Type::Entity(_)) => return depth > 0,
             _ => return false,
         };

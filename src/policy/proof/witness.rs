@@ -71,28 +71,45 @@ impl Replay {
         ];
         for (role, uid) in ends {
             if let Some(entity) = uid.and_then(|uid| find(&entities, uid)) {
-                flatten(role, entity.pointer("/attrs").unwrap_or(&Value::Null), &mut facts);
+                flatten(
+                    role,
+                    entity.pointer("/attrs").unwrap_or(&Value::Null),
+                    &mut facts,
+                );
             }
         }
         facts.retain(|(path, _)| reads.iter().any(|read| covers(read, path)));
         let mut lines = hierarchies(env);
-        lines.extend(facts.into_iter().map(|(path, value)| format!("{path} = {value}")));
+        lines.extend(
+            facts
+                .into_iter()
+                .map(|(path, value)| format!("{path} = {value}")),
+        );
         lines.extend(tags(&entities));
-        let mut allowed_by: Vec<String> = match self.cedar_allows() {
-            true => self.response.diagnostics().reason().map(ToString::to_string).collect(),
-            false => Vec::new(),
+        let mut allowed_by: Vec<String> = if self.cedar_allows() {
+            let reasons = self.response.diagnostics().reason();
+            reasons.map(ToString::to_string).collect()
+        } else {
+            Vec::new()
         };
         allowed_by.sort();
         Witness {
-            route: match operation.documented {
-                true => format!("{} {}", operation.method.as_str(), operation.route.template),
-                false => format!("{} of something undocumented", operation.method.as_str()),
+            route: if operation.documented {
+                let template = &operation.route.template;
+                format!("{} {template}", operation.method.as_str())
+            } else {
+                format!("{} of something undocumented", operation.method.as_str())
             },
             principal: name(env.request.principal()),
             action: name(env.request.action()),
             resource: name(env.request.resource()),
             allowed_by,
-            errors: self.response.diagnostics().errors().map(ToString::to_string).collect(),
+            errors: self
+                .response
+                .diagnostics()
+                .errors()
+                .map(ToString::to_string)
+                .collect(),
             facts: lines,
             request: json!({
                 "principal": uid_json(env.request.principal()),
@@ -139,9 +156,10 @@ fn tags(entities: &Value) -> Vec<String> {
 }
 
 fn uid_json(uid: Option<&EntityUid>) -> Value {
-    uid.map_or(Value::Null, |uid| {
-        json!({ "type": uid.type_name().to_string(), "id": uid.id().unescaped() })
-    })
+    uid.map_or(
+        Value::Null,
+        |uid| json!({ "type": uid.type_name().to_string(), "id": uid.id().unescaped() }),
+    )
 }
 
 fn find<'a>(entities: &'a Value, uid: &EntityUid) -> Option<&'a Value> {

@@ -17,7 +17,10 @@ fn mentioned() -> BTreeSet<EntityUID> {
     [
         of(Kind::Api, ["a0", "a1", "none"]),
         of(Kind::Tag, ["t0", "none", "t\"0\u{1}"]),
-        of(Kind::Route, ["GET /a0/things", "GET /a0/things/{id}", "none"]),
+        of(
+            Kind::Route,
+            ["GET /a0/things", "GET /a0/things/{id}", "none"],
+        ),
         of(Kind::Role, ["r0", "above", "none"]),
     ]
     .concat()
