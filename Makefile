@@ -30,6 +30,10 @@ lint: ## Formatting, lints, documentation, scripts
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
+.PHONY: docs
+docs: ## Write docs/settings.md anew, from the settings' own schema
+	cargo run --locked --quiet --bin cardea -- config schema | scripts/settings-reference.py > docs/settings.md
+
 .PHONY: deny
 deny: $(TARGET)/tools/bin/cargo-deny ## Licences, sources and bans of the dependencies, and advisories where they can be reached
 	scripts/deny.sh $<

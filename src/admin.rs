@@ -87,6 +87,8 @@ pub struct Views {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// For `/metrics`: the Prometheus text format, version 0.0.4.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// For `/shadow`: what shadow policies and the candidate bundle would have decided otherwise.
+    pub shadow: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
 
 impl fmt::Debug for Views {

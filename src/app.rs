@@ -18,9 +18,11 @@ use crate::context::Context;
 use crate::envoy::check::{CheckService, Decide};
 use crate::envoy::health::HealthService;
 use crate::envoy::listener::{Bound, Door, Local};
-use crate::identity::Identity;
+use crate::envoy::response;
+use crate::identity::{ClaimReader, Identity};
 use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
-use crate::pipeline::{Pipeline, Snapshots};
+use crate::pipeline::trial::Staging;
+use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::Principal;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
@@ -44,8 +46,16 @@ impl Decide for Pipeline {
         Pipeline::decide(self, asked)
     }
 
+    fn answered(&self, decision: Decision) {
+        Pipeline::answered(self, decision);
+    }
+
     fn overruled(&self, denial: &Decision) {
         Pipeline::overruled(self, denial);
+    }
+
+    fn abandoned(&self) {
+        Pipeline::abandoned(self);
     }
 }
 
@@ -63,13 +73,23 @@ impl App {
         logs::init(&config.telemetry.log);
         let background = background_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let snapshots = Arc::new(Snapshots::new(config.bundle.clone(), Arc::clone(&clock)));
-        snapshots.load()?;
+        let staging = Arc::new(staging(config, Arc::clone(&clock))?);
+        let bundle = |settings| {
+            Snapshots::new(settings, Arc::clone(&clock), Arc::clone(&staging)).map(Arc::new)
+        };
+        let snapshots = bundle(config.bundle.clone())?;
+        snapshots.begin()?;
+        let candidate = config.bundle.candidate().map(bundle).transpose()?;
+        if let Some(candidate) = &candidate {
+            // A candidate that does not load decides nothing and says why: no reason not to start.
+            candidate.load_or_tell("the candidate bundle is refused");
+        }
         let bound = Bound::bind(&config.listen)?;
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
             context: Context::new(&config.context)?,
             telemetry: Telemetry::start(&config.telemetry, background.handle())?,
+            shadow: Shadow::start(candidate.clone(), background.handle()),
             snapshots,
             clock,
         });
@@ -78,12 +98,17 @@ impl App {
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
-        background.spawn(Arc::clone(&pipeline.snapshots).keep_fresh(closing.clone()));
+        for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
+            .into_iter()
+            .flatten()
+        {
+            background.spawn(bundle.keep_fresh(closing.clone()));
+        }
         if let Some(tls) = bound.tls() {
             let closing = closing.clone();
             background.spawn(async move { tls.keep_fresh(closing).await });
         }
-        let ready = pipeline.identity.readiness();
+        let ready = ready(&pipeline, &background, &closing);
         let check_address = bound.local_address().clone();
         let workers =
             Worker::all(config, &pipeline, &ready, &closing)?.start(bound.into_doors())?;
@@ -187,6 +212,20 @@ impl Drop for App {
     }
 }
 
+/// What supposed requests are read and judged with under these settings.
+///
+/// # Errors
+/// Everything that is wrong with the section `context`.
+pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Problem>> {
+    Ok(Staging {
+        paths: config.request.path,
+        context: Context::new(&config.context)?,
+        claims: ClaimReader::new(&config.identity),
+        status: response::http_status,
+        clock,
+    })
+}
+
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {
     Builder::new_multi_thread()
         .worker_threads(1)
@@ -250,11 +289,46 @@ impl Worker {
 
 /// What the admin endpoint shows.
 fn views(pipeline: &Arc<Pipeline>) -> Views {
-    let (asked, shown) = (Arc::clone(pipeline), Arc::clone(pipeline));
+    let (asked, shown, shadowed) = (
+        Arc::clone(pipeline),
+        Arc::clone(pipeline),
+        Arc::clone(pipeline),
+    );
     Views {
         readiness: Arc::new(move || readiness(&asked)),
         metrics: Arc::new(move || shown.telemetry.render()),
+        shadow: Arc::new(move || shadowed.shadow.report()),
     }
+}
+
+/// Whether checks can be decided: a bundle is in force, and every required issuer's keys are there.
+fn ready(
+    pipeline: &Pipeline,
+    background: &Runtime,
+    closing: &CancellationToken,
+) -> watch::Receiver<bool> {
+    let (mut keys, mut bundle) = (pipeline.identity.readiness(), pipeline.snapshots.loaded());
+    let both = |keys: &mut watch::Receiver<bool>, bundle: &mut watch::Receiver<bool>| {
+        let keys = *keys.borrow_and_update();
+        keys && *bundle.borrow_and_update()
+    };
+    let (tell, ready) = watch::channel(both(&mut keys, &mut bundle));
+    let closing = closing.clone();
+    background.spawn(async move {
+        loop {
+            let changed = tokio::select! {
+                changed = keys.changed() => changed,
+                changed = bundle.changed() => changed,
+                () = closing.cancelled() => return,
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = both(&mut keys, &mut bundle);
+            tell.send_if_modified(|known| std::mem::replace(known, now) != now);
+        }
+    });
+    ready
 }
 
 fn readiness(pipeline: &Pipeline) -> Readiness {
@@ -304,10 +378,10 @@ fn observation(pipeline: &Pipeline) -> Observation {
                 .saturating_duration_since(snapshot.since),
         }),
         bundle_stale: snapshots.stale(),
-        config_stale: false,
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
-        records_dropped: 0,
+        shadow_disagreements: pipeline.shadow.disagreements(),
+        shadow_dropped: pipeline.shadow.dropped(),
     }
 }
 
@@ -321,3 +395,6 @@ async fn signalled() -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! The command line: one file a command.
 
+mod bundle;
 mod check;
 mod config;
+mod decide;
+mod demo;
 #[cfg(feature = "prove")]
 mod prove;
 mod serve;
+mod test;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +20,8 @@ use crate::model::Problem;
 
 /// Everything was well.
 const DONE: u8 = 0;
+/// What was asked for was done, and the answer is no.
+const FAILED: u8 = 1;
 /// Settings, bundle or arguments are wrong.
 const MISTAKES: u8 = 2;
 
@@ -37,11 +43,12 @@ circumstances are judged against Cedar policies; without a policy that permits i
 const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
+  cardea test --bundle policies         Run the bundle's tests
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 a test failed or a verdict was not the expected one; 2 a mistake in arguments, settings or bundle.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -49,11 +56,19 @@ enum Command {
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
     Check(ConfigArgument),
+    /// Pack, sign and verify policies as one file
+    Bundle(bundle::BundleCommand),
+    /// Run the bundle's tests
+    Test(test::TestCommand),
+    /// Decide requests from standard input, one JSON object a line
+    Decide(decide::DecideCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
     /// Prove what holds of every request: no errors, invariants, no more than before
     #[cfg(feature = "prove")]
     Prove(prove::ProveCommand),
+    /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
+    Demo(demo::DemoArguments),
 }
 
 /// Which settings to use.
@@ -62,7 +77,7 @@ struct ConfigArgument {
     /// The settings file (YAML); without it, every setting has its default
     #[arg(short, long, value_name = "FILE", env = "CARDEA_CONFIG")]
     config: Option<PathBuf>,
-    /// The folder that holds the policies, in place of `bundle.path`
+    /// The folder that holds the policies, or a signed archive, in place of `bundle.path` and `bundle.remote`
     #[arg(short, long, value_name = "FOLDER", env = "CARDEA_BUNDLE")]
     bundle: Option<PathBuf>,
 }
@@ -75,6 +90,7 @@ impl ConfigArgument {
         };
         if let Some(bundle) = &self.bundle {
             config.bundle.path.clone_from(bundle);
+            config.bundle.remote = None;
         }
         Ok(config)
     }
@@ -84,19 +100,28 @@ impl ConfigArgument {
 #[must_use]
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Serve(argument) => serve::run(&argument),
-        Command::Check(argument) => check::run(&argument),
-        Command::Config(command) => config::run(&command),
+        Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
+        Command::Check(argument) => check::run(&argument).map(|()| DONE),
+        Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Test(command) => test::run(&command).map(passed),
+        Command::Decide(command) => decide::run(&command).map(passed),
+        Command::Config(command) => config::run(&command).map(|()| DONE),
+        Command::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "prove")]
-        Command::Prove(command) => return prove::run(&command),
+        Command::Prove(command) => prove::run(&command),
     };
     match done {
-        Ok(()) => ExitCode::from(DONE),
+        Ok(code) => ExitCode::from(code),
         Err(problems) => {
             tell(&problems);
             ExitCode::from(MISTAKES)
         }
     }
+}
+
+/// The exit code of a command that passes or fails.
+fn passed(well: bool) -> u8 {
+    if well { DONE } else { FAILED }
 }
 
 /// Prints every problem on standard error.

@@ -12,7 +12,10 @@
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
-//! | `cache`, `ground`, `denial` | what is remembered, what that stands on, what may be remembered of refusals |
+//! | `supposed` | what claims that nobody signed would say, for rehearsals |
+//! | `cache`, `digest` | what is remembered, and under which name |
+//! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
 //! policies say: a request with several credentials, and a credential that is not valid. No credential is no refusal: it
@@ -23,6 +26,7 @@ mod cache;
 mod claims;
 mod crypto;
 mod denial;
+mod digest;
 mod fetch;
 mod ground;
 mod jwk;
@@ -30,6 +34,7 @@ mod keys;
 mod ready;
 mod scheme;
 mod settings;
+mod supposed;
 mod token;
 
 #[cfg(test)]
@@ -45,7 +50,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use self::bearer::BearerJwt;
-use self::cache::{Cache, Digest, Memory, Moment};
+use self::cache::{Cache, Memory, Moment};
+use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::ready::Readiness;
 use self::scheme::Listed;
@@ -59,6 +65,7 @@ pub use keys::KeySetStatus;
 pub use settings::{
     Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting, Settings,
 };
+pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {

@@ -12,4 +12,5 @@ pub mod inventory;
 pub mod model;
 pub mod pipeline;
 pub mod policy;
+pub mod rehearsal;
 pub mod telemetry;

@@ -15,6 +15,7 @@ mod period;
 mod problem;
 mod query;
 mod reason;
+mod remote;
 mod request;
 mod secret;
 
@@ -23,7 +24,7 @@ pub mod yaml;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
-    ColdStep, Decision, DecisionId, Effect, Outcome, Permit, PolicyFault, SnapshotId, Trail,
+    ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,
 };
 pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,
@@ -35,7 +36,8 @@ pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
 pub use period::{Period, PeriodError};
 pub use problem::{Problem, line_and_column};
 pub use query::{Query, QueryError};
-pub use reason::{CredentialFault, Reason, Refusal, StepUp};
+pub use reason::{CredentialFault, Reason, Refusal, Severity, StepUp};
+pub use remote::{is_loopback, remote_url};
 pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };

@@ -2,9 +2,14 @@
 
 mod rehearsal;
 mod reload;
+mod shadow;
 mod snapshot;
+mod source;
+
+pub mod trial;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::identity::{Identity, Who};
@@ -15,8 +20,12 @@ use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
-pub use reload::{BundleSettings, Snapshots};
+pub use reload::Snapshots;
+pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
+#[cfg(test)]
+pub(crate) use source::testing;
+pub use source::{BundleSettings, RemoteSettings, read_file, signature_path};
 
 /// Everything a decision needs.
 #[derive(Debug)]
@@ -27,6 +36,8 @@ pub struct Pipeline {
     pub identity: Arc<Identity<Principal>>,
     /// In which circumstances.
     pub context: Context,
+    /// What would have been decided otherwise.
+    pub shadow: Shadow,
     /// Who is told of every decision.
     pub telemetry: Arc<Telemetry>,
     /// What time it is.
@@ -36,10 +47,6 @@ pub struct Pipeline {
 impl Pipeline {
     /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
-        let mut watched = Unfinished {
-            telemetry: &self.telemetry,
-            finished: false,
-        };
         let mut trail = Trail::begin(asked.arrival);
         let outcome = match self.road(asked.request, &mut trail).await {
             Ok(permit) => Outcome::Allowed(permit),
@@ -52,11 +59,9 @@ impl Pipeline {
             trail,
         };
         self.telemetry.record(&decision);
-        watched.finished = true;
         decision
     }
 
-    /// The road itself. It ends in a permit, or at the first step that refuses.
     async fn road(
         &self,
         asked: Result<AccessRequest, Refusal>,
@@ -64,6 +69,66 @@ impl Pipeline {
     ) -> Result<Permit, Refusal> {
         // One snapshot for the whole request: a reload meanwhile changes nothing for it.
         let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
+        let road = Road {
+            snapshot: &snapshot,
+            identity: &self.identity,
+            context: &self.context,
+        };
+        road.walk(asked, trail).await
+    }
+
+    /// Counts a decision that is dropped before it is made: whoever asked has hung up.
+    pub fn abandoned(&self) {
+        self.telemetry.cancelled();
+    }
+
+    /// Told of a decision once its answer is made: what comes now delays nobody.
+    pub fn answered(&self, decision: Decision) {
+        self.shadow.consider(decision, self.snapshots.current());
+    }
+
+    /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
+    pub fn overruled(&self, denial: &Decision) {
+        if denial.reason_code() == Reason::Internal.code() {
+            self.telemetry.panicked();
+        }
+        self.telemetry.record(denial);
+    }
+}
+
+/// The road itself, from one snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Road<'a> {
+    /// What is decided from.
+    pub snapshot: &'a Snapshot,
+    /// Who asks.
+    pub identity: &'a Identity<Principal>,
+    /// In which circumstances.
+    pub context: &'a Context,
+}
+
+impl Road<'_> {
+    /// Decides one request as [`Pipeline::decide`] does, and records nothing: for the command line.
+    pub async fn decide(&self, asked: Asked) -> Decision {
+        let mut trail = Trail::begin(asked.arrival);
+        let outcome = match self.walk(asked.request, &mut trail).await {
+            Ok(permit) => Outcome::Allowed(permit),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        Decision {
+            outcome,
+            took: Duration::ZERO,
+            trail,
+        }
+    }
+
+    /// It ends in a permit, or at the first step that refuses.
+    async fn walk(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<Permit, Refusal> {
+        let snapshot = self.snapshot;
         trail.snapshot = Some(snapshot.id.clone());
 
         // What is asked, in its one reading, and which operation that is.
@@ -82,6 +147,7 @@ impl Pipeline {
 
         // In which circumstances?
         let facts = self.context.gather(request, &trail.arrival);
+        let facts = &*trail.facts.insert(facts);
 
         // May they?
         let judgement = snapshot.policies.judge(Question {
@@ -91,36 +157,15 @@ impl Pipeline {
             },
             request,
             matched,
-            facts: &facts,
+            facts,
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
+        trail.notes = judgement.notes;
         judgement.verdict
-    }
-
-    /// Records a denial that was given in place of a decision: time ran out, or a part of Cardea panicked.
-    pub fn overruled(&self, denial: &Decision) {
-        if denial.reason_code() == Reason::Internal.code() {
-            self.telemetry.panicked();
-        }
-        self.telemetry.record(denial);
     }
 }
 
 fn no_policies() -> Refusal {
     Refusal::new(Reason::NotReady, "no policies are loaded yet")
-}
-
-/// Counts a decision that is dropped before it is made: whoever asked has hung up.
-struct Unfinished<'a> {
-    telemetry: &'a Telemetry,
-    finished: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.telemetry.cancelled();
-        }
-    }
 }

@@ -12,8 +12,10 @@
 mod bundle;
 mod entities;
 mod evidence;
+mod explain;
 mod invariant;
 mod judge;
+mod links;
 mod obligation;
 #[cfg(feature = "prove")]
 pub mod proof;
@@ -25,19 +27,24 @@ mod statics;
 mod value;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use cedar_policy::Schema;
 
-pub use bundle::{BundleFiles, Document, Fingerprint, MAX_BYTES, MAX_DEPTH, MAX_FILES};
+pub use bundle::{
+    Archive, BundleFiles, Document, Fingerprint, KeyId, MAX_BYTES, MAX_DEPTH, MAX_FILES,
+    MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
+};
 pub use entities::Principal;
+pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
 pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use reads::ReadSet;
 
-use crate::model::{IdentityAttributes, Operation, Problem, Reason, Refusal, VerifiedIdentity};
+use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
-use slice::Slice;
+use slice::{CompiledPolicy, Slice};
 use source::Sources;
 use statics::StaticEntities;
 
@@ -47,6 +54,8 @@ pub struct Policies {
     statics: StaticEntities,
     anonymous: Principal,
     slices: HashMap<Arc<str>, Slice>,
+    /// The same with the shadow policies among them; empty where there are none.
+    shadow_slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
     schema: Schema,
     invariants: Invariants,
@@ -61,7 +70,7 @@ impl Policies {
         files: &BundleFiles,
         operations: &[Arc<Operation>],
     ) -> Result<Self, Vec<Problem>> {
-        let sources = Sources::parse(&files.policies);
+        let sources = Sources::parse(&files.policies, &files.links);
         let schema = schema::assemble(&files.schema, operations);
         let (sources, schema) = both(sources, schema)?;
         let wrong = sources.validate(&schema);
@@ -79,15 +88,29 @@ impl Policies {
             return Err(wrong);
         }
         let invariants = Invariants::parse(&files.invariants, &schema)?;
-        let slices = operations.iter().filter_map(|operation| {
-            // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
-            let action = action_entity(actions.as_ref(), &operation.id)?;
-            let target = statics.target(operation, action);
-            let slice = Slice::compile(&sources.compiled, target, resource_kind(operation));
-            Some((Arc::clone(&operation.id), slice))
-        });
+        let slices = |policies: &[Arc<CompiledPolicy>]| -> HashMap<Arc<str>, Slice> {
+            let slices = operations.iter().filter_map(|operation| {
+                // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
+                let action = action_entity(actions.as_ref(), &operation.id)?;
+                let target = statics.target(operation, action);
+                let slice = Slice::compile(policies, target, resource_kind(operation));
+                Some((Arc::clone(&operation.id), slice))
+            });
+            slices.collect()
+        };
+        let (shadow, live): (Vec<_>, Vec<_>) = sources
+            .compiled
+            .iter()
+            .cloned()
+            .partition(|policy| policy.obligation.shadow);
+        let shadow_slices = if shadow.is_empty() {
+            HashMap::new()
+        } else {
+            slices(&sources.compiled)
+        };
         Ok(Self {
-            slices: slices.collect(),
+            slices: slices(&live),
+            shadow_slices,
             anonymous: entities::anonymous(),
             statics,
             sources,
@@ -99,7 +122,9 @@ impl Policies {
     /// What is wrong with the form of the policies, whatever they mean.
     #[must_use]
     pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
-        Sources::parse(&files.policies).err().unwrap_or_default()
+        Sources::parse(&files.policies, &files.links)
+            .err()
+            .unwrap_or_default()
     }
 
     /// A verified caller as Cedar sees it. Costs some microseconds: keep it beside the identity.
@@ -120,20 +145,34 @@ impl Policies {
         &self.anonymous
     }
 
+    /// Whether some policies only say what they would decide (`@mode("shadow")`).
+    #[must_use]
+    pub fn has_shadow(&self) -> bool {
+        !self.shadow_slices.is_empty()
+    }
+
+    /// What would be decided if the shadow policies counted. For after the answer: nothing here decides a request.
+    #[must_use]
+    pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
+        match self.shadow_slices.get(&question.matched.operation.id) {
+            Some(slice) => slice.judge(&self.statics, question),
+            None => self.judge(question),
+        }
+    }
+
     /// Judges one request.
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
             Some(slice) => slice.judge(&self.statics, question),
-            None => Judgement {
-                verdict: Err(Refusal::new(
-                    Reason::Internal,
-                    "the operation has no action in the schema",
-                )),
-                determining: Vec::new(),
-                faults: Vec::new(),
-            },
+            None => Judgement::impossible("the operation has no action in the schema"),
         }
+    }
+
+    /// Each policy's id, and the file and line where it stands; in no order.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &Path, usize)> {
+        let places = self.sources.places.iter();
+        places.map(|(id, (file, line, _))| (&**id, file.as_path(), *line))
     }
 
     /// How many policies there are.

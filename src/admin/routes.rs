@@ -16,6 +16,7 @@ const INDEX: &str = "Cardea\n
 /live     200 while the process runs
 /ready    200 where policies answer checks, else 503 and why
 /metrics  metrics in the Prometheus text format
+/shadow   what shadow policies and the candidate bundle would have decided otherwise
 /version  which version this is
 ";
 
@@ -26,6 +27,10 @@ pub(super) fn all(views: Views) -> Router {
         .route("/live", get(async || Json(json!({ "live": true }))))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route(
+            "/shadow",
+            get(async |State(views): State<Views>| Json((views.shadow)())),
+        )
         .route("/version", get(version))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(views)

@@ -36,6 +36,7 @@ impl Served {
                 }
             }),
             metrics: Arc::new(|| "cardea_ready 1\n".to_owned()),
+            shadow: Arc::new(|| serde_json::json!({})),
         };
         let admin = Admin::bind(&settings, views).await.unwrap();
         let address = admin.local_addr().unwrap();
@@ -90,7 +91,10 @@ async fn every_route_of_the_index_answers() {
     assert_eq!(status(&index), "200");
     let routes = body(&index).lines().filter(|line| line.starts_with('/'));
     let routes: Vec<&str> = routes.map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(routes, ["/live", "/ready", "/metrics", "/version"]);
+    assert_eq!(
+        routes,
+        ["/live", "/ready", "/metrics", "/shadow", "/version"]
+    );
     for route in routes {
         let answer = served.ask("GET", route).await;
         assert_eq!(status(&answer), "200", "{route}");
@@ -125,7 +129,7 @@ async fn metrics_have_the_type_prometheus_expects() {
 #[tokio::test]
 async fn g1_no_route_changes_anything() {
     let served = Served::start(|_| {}).await;
-    for route in ["/", "/live", "/ready", "/metrics", "/version"] {
+    for route in ["/", "/live", "/ready", "/metrics", "/shadow", "/version"] {
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             let answer = served.ask(method, route).await;
             assert_eq!(status(&answer), "405", "{method} {route}");
@@ -244,6 +248,7 @@ async fn a_taken_port_and_wrong_settings_are_problems() {
     let views = Views {
         readiness: Arc::new(|| Readiness::Ready),
         metrics: Arc::new(String::new),
+        shadow: Arc::new(|| serde_json::json!({})),
     };
     let mut settings = Settings {
         address: served.address,

@@ -1,29 +1,66 @@
-//! `cardea check`: validate settings and bundle, and print every problem at once.
+//! `cardea check`: validate settings and bundle, run the bundle's tests, and print every problem at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{ConfigArgument, print};
+use crate::app;
+use crate::config::Config;
 use crate::model::{Problem, SystemClock};
-use crate::pipeline::Snapshot;
+use crate::pipeline::{BundleSettings, Snapshot};
 
 pub(super) fn run(argument: &ConfigArgument) -> Result<(), Vec<Problem>> {
     // Settings that cannot be read still leave a bundle to look at, where the command line names one.
-    let (folder, mut problems) = match argument.load() {
-        Ok(config) => (Some(config.bundle.path.clone()), config.problems()),
-        Err(problems) => (argument.bundle.clone(), problems),
+    let (config, mut problems) = match argument.load() {
+        Ok(config) => {
+            let problems = config.problems();
+            (Some(config), problems)
+        }
+        Err(problems) => (None, problems),
     };
-    let Some(folder) = folder else {
+    let named = config.as_ref().map(|config| config.bundle.clone());
+    let Some(settings) = named.or_else(|| argument.bundle.clone().map(bundle_at)) else {
         return Err(problems);
     };
-    let bundle = Snapshot::load(&folder, &SystemClock);
+    // Tests are judged under the settings: under wrong ones they would tell of mistakes that are none.
+    let under = config.filter(|_| problems.is_empty());
+    let bundle = load(&settings, under.as_ref());
     if let Err(wrong) = &bundle {
-        problems.extend_from_slice(wrong);
+        // Missing keys are a mistake of settings and of reading the bundle.
+        let news = wrong.iter().filter(|problem| !problems.contains(problem));
+        problems.extend(news.cloned().collect::<Vec<_>>());
     }
     match bundle {
         Ok(snapshot) if problems.is_empty() => {
-            print(&summary(&snapshot));
+            print(&snapshot.as_ref().map_or_else(unseen, summary));
             Ok(())
         }
         _ => Err(problems),
     }
+}
+
+fn bundle_at(path: PathBuf) -> BundleSettings {
+    BundleSettings {
+        path,
+        ..BundleSettings::default()
+    }
+}
+
+/// Understands the bundle, and runs its tests where the settings want it.
+fn load(
+    settings: &BundleSettings,
+    config: Option<&Config>,
+) -> Result<Option<Snapshot>, Vec<Problem>> {
+    let staging = match config.filter(|_| settings.run_tests) {
+        Some(config) => Some(app::staging(config, Arc::new(SystemClock))?),
+        None => None,
+    };
+    Snapshot::of(settings, &SystemClock, staging.as_ref())
+}
+
+fn unseen() -> String {
+    "settings are well\nthe bundle is remote and none is kept on disk yet: it was not looked at\n"
+        .to_owned()
 }
 
 fn summary(snapshot: &Snapshot) -> String {

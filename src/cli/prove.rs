@@ -2,19 +2,16 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::{ConfigArgument, DONE, MISTAKES, print, tell};
+use super::{ConfigArgument, DONE, FAILED, print, tell};
 use crate::model::{Operation, Period, Problem, SystemClock};
 use crate::pipeline::Snapshot;
 use crate::policy::proof::{Bundle, Failure, Limits, Report, Solver, Task, Verdict, prove};
 use crate::policy::{BundleFiles, Document, Invariants};
 
-/// A claim does not hold.
-const REFUTED: u8 = 1;
 /// Nobody could say: no solver, or it gave up. This is not a pass.
 const UNSETTLED: u8 = 3;
 
@@ -57,7 +54,8 @@ pub(super) struct ProveCommand {
 /// How long a run may go on after its time is up, before it is ended from outside.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(super) fn run(command: &ProveCommand) -> ExitCode {
+/// Proves what it can and prints the report. Returns the exit code.
+pub(super) fn run(command: &ProveCommand) -> Result<u8, Vec<Problem>> {
     match command.report() {
         Ok(report) => {
             let text = if command.json {
@@ -66,19 +64,16 @@ pub(super) fn run(command: &ProveCommand) -> ExitCode {
                 report.to_string()
             };
             print(&text);
-            ExitCode::from(match report.verdict {
+            Ok(match report.verdict {
                 Verdict::Proven => DONE,
-                Verdict::Refuted => REFUTED,
+                Verdict::Refuted => FAILED,
                 Verdict::Unsettled => UNSETTLED,
             })
         }
-        Err(Failure::Problems(problems)) => {
-            tell(&problems);
-            ExitCode::from(MISTAKES)
-        }
+        Err(Failure::Problems(problems)) => Err(problems),
         Err(Failure::NoSolver(error)) => {
             tell(&[Problem::new(error.to_string())]);
-            ExitCode::from(UNSETTLED)
+            Ok(UNSETTLED)
         }
     }
 }

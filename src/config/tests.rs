@@ -73,6 +73,47 @@ fn the_schema_describes_every_field() {
 }
 
 #[test]
+fn the_schema_shows_defaults_as_they_are_written() {
+    let schema = serde_json::to_value(Config::schema()).unwrap();
+    let definitions = &schema["$defs"];
+    for (definition, field, default) in [
+        ("ListenSettings", "address", "127.0.0.1:9191"),
+        ("ListenSettings", "unix_mode", "600"),
+        ("ListenSettings", "drain", "10s"),
+        ("BundleSettings", "poll", "300ms"),
+        ("RequestSettings", "client_address", "peer"),
+        ("PathRules", "escaped_slashes", "reject"),
+        ("AnswerSettings", "own_trouble", "deny"),
+        ("IssuerSettings", "keys", "discovery"),
+        ("IssuerSettings", "max_token_lifetime", "24h"),
+    ] {
+        let shown = &definitions[definition]["properties"][field]["default"];
+        assert_eq!(shown, default, "{definition}.{field}");
+    }
+}
+
+#[test]
+fn the_reference_is_what_the_schema_says() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut script = Command::new("python3")
+        .arg("scripts/settings-reference.py")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let schema = serde_json::to_vec(&Config::schema()).unwrap();
+    script.stdin.take().unwrap().write_all(&schema).unwrap();
+    let written = script.wait_with_output().unwrap();
+    assert!(written.status.success());
+    assert!(
+        written.stdout == include_bytes!("../../docs/settings.md"),
+        "docs/settings.md is not what scripts/settings-reference.py writes: run `make docs`"
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let problems = Config::read(Path::new("no/such/cardea.yaml")).unwrap_err();
     assert!(

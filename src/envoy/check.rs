@@ -33,8 +33,14 @@ pub trait Decide: Send + Sync + 'static {
     /// Decides one request. It may be dropped unfinished when Envoy hangs up or time runs out.
     fn decide(&self, asked: Asked) -> impl Future<Output = Decision> + Send;
 
+    /// Told of a decision once its answer is made, for whatever need not delay it.
+    fn answered(&self, decision: Decision);
+
     /// Told of a denial that was given in place of a decision: time ran out, or [`Decide::decide`] panicked.
     fn overruled(&self, denial: &Decision);
+
+    /// Told of a call that is dropped before it is answered: whoever asked has hung up.
+    fn abandoned(&self) {}
 }
 
 /// The service: reads a check, has it decided, answers.
@@ -84,11 +90,18 @@ impl<D: Decide> CheckService<D> {
 impl<D: Decide> Shared<D> {
     /// Answers one call, in time and whatever happens.
     async fn answer(&self, call: Call, body: Body) -> Answer {
+        let mut asking = Asking {
+            decide: &*self.decide,
+            answered: false,
+        };
         let seen = OnceLock::new();
         let limit = self.limit(&call);
         let spare = call.clone();
         let work = guarded(self.work(call, body, &seen));
-        let refusal = match tokio::time::timeout(limit, work).await {
+        let ended = tokio::time::timeout(limit, work).await;
+        // Nothing waits from here on.
+        asking.answered = true;
+        let refusal = match ended {
             Ok(Ok(answer)) => return answer,
             Ok(Err(Panicked)) => {
                 tracing::error!("a check panicked and was denied; this is a fault in cardea");
@@ -108,7 +121,9 @@ impl<D: Decide> Shared<D> {
         // Set once a call, so it cannot be set already.
         let _ = seen.set(asked.arrival.clone());
         let decision = self.decide.decide(asked).await;
-        response::answer(&decision, &self.answers)
+        let answer = response::answer(&decision, &self.answers);
+        self.decide.answered(decision);
+        answer
     }
 
     /// How long this call may take: until shortly before Envoy stops waiting.
@@ -135,6 +150,20 @@ impl<D: Decide> Shared<D> {
             tracing::error!("recording a denial panicked; this is a fault in cardea");
         }
         response::answer(&denial, &self.answers)
+    }
+}
+
+/// Notices a call that is dropped while it waits.
+struct Asking<'a, D: Decide> {
+    decide: &'a D,
+    answered: bool,
+}
+
+impl<D: Decide> Drop for Asking<'_, D> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.decide.abandoned();
+        }
     }
 }
 

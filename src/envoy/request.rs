@@ -65,7 +65,8 @@ fn arrival_of(http: &HttpRequest, call: Call) -> Arrival {
 }
 
 /// Envoy's own rule for what is gRPC: `application/grpc`, alone or with a suffix. gRPC-Web is something else.
-fn is_grpc(content_type: &str) -> bool {
+#[must_use]
+pub fn is_grpc(content_type: &str) -> bool {
     content_type
         .strip_prefix("application/grpc")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))

@@ -90,6 +90,24 @@ pub fn answer(decision: &Decision, answers: &Answers) -> Answer {
     }
 }
 
+/// The HTTP status a caller meets: 200 where the request may pass, whatever the upstream then says.
+#[must_use]
+pub fn http_status(decision: &Decision) -> u16 {
+    match &decision.outcome {
+        Outcome::Allowed(_) => 200,
+        Outcome::Refused(refusal) => status(&refusal.reason).0 as u16,
+    }
+}
+
+/// The gRPC status a caller that speaks gRPC meets: 0 where the request may pass, whatever the upstream then says.
+#[must_use]
+pub fn grpc_status(decision: &Decision) -> i32 {
+    match &decision.outcome {
+        Outcome::Allowed(_) => 0,
+        Outcome::Refused(refusal) => status(&refusal.reason).1 as i32,
+    }
+}
+
 /// The HTTP statuses of refusals: none of them is a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Http {

@@ -1,6 +1,7 @@
 //! Stand-ins for tests of this room: a decider that does as it is told, a running server, a client, certificates.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::{AnswerSettings, CheckService, Decide, RequestSettings};
 pub(super) struct StandIn {
     pub(super) asked: Mutex<Vec<Result<String, Refusal>>>,
     pub(super) overruled: Mutex<Vec<Reason>>,
+    pub(super) answered: AtomicU64,
 }
 
 impl Decide for StandIn {
@@ -50,6 +52,10 @@ impl Decide for StandIn {
             trail,
             took: Duration::ZERO,
         }
+    }
+
+    fn answered(&self, _: Decision) {
+        self.answered.fetch_add(1, Ordering::SeqCst);
     }
 
     fn overruled(&self, denial: &Decision) {

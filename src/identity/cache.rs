@@ -4,7 +4,6 @@
 //! ones, so a flood of forgeries cannot push a good one out.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
 use super::denial::Denial;
+use super::digest::{Digest, Ready};
 use super::ground::Ground;
 use super::scheme::Proven;
 use super::settings::CacheSettings;
@@ -154,15 +154,12 @@ impl<P: Send + Sync + 'static> Cache<P> {
                 Memory::Outdated(known)
             };
         }
-        match self.refusal(moment) {
-            Some(denial) => {
-                count(&self.refused_hits);
-                Memory::Refused(denial.refusal())
-            }
-            None => {
-                count(&self.misses);
-                Memory::Nothing
-            }
+        if let Some(denial) = self.refusal(moment) {
+            count(&self.refused_hits);
+            Memory::Refused(denial.refusal())
+        } else {
+            count(&self.misses);
+            Memory::Nothing
         }
     }
 
@@ -334,47 +331,5 @@ impl<P> Expiry<Digest, Arc<Known<P>>> for Life {
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(known.life)
-    }
-}
-
-/// The keyed hash of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Digest(pub(super) blake3::Hash);
-
-impl Hash for Digest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // Eight bytes of a keyed hash spread well, and nobody can aim at them.
-        let [a, b, c, d, e, f, g, h, ..] = *self.0.as_bytes();
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
-
-/// Takes hashes that are hashes already as they are.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ready;
-
-impl BuildHasher for Ready {
-    type Hasher = Taken;
-
-    fn build_hasher(&self) -> Taken {
-        Taken(0)
-    }
-}
-
-struct Taken(u64);
-
-impl Hasher for Taken {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = self.0.rotate_left(5) ^ value;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
     }
 }

@@ -28,7 +28,7 @@ type Claims = Map<String, Value>;
 #[derive(Debug)]
 pub(super) struct Rules {
     issuer: Arc<str>,
-    kinds: Vec<String>,
+    media_types: Vec<String>,
     skew: SignedDuration,
     max_lifetime: SignedDuration,
     settings: IssuerSettings,
@@ -51,7 +51,7 @@ impl Rules {
         };
         Self {
             issuer: settings.issuer.as_str().into(),
-            kinds: settings
+            media_types: settings
                 .token_types
                 .iter()
                 .map(|kind| kind.to_ascii_lowercase())
@@ -68,9 +68,9 @@ impl Rules {
     /// The fault, and a sentence for operators.
     pub(super) fn check(&self, token: &Token<'_>, now: Timestamp) -> Result<Times, Wrong> {
         if !token
-            .kind
+            .media_type
             .as_ref()
-            .is_some_and(|kind| self.kinds.contains(kind))
+            .is_some_and(|name| self.media_types.contains(name))
         {
             return Err(Wrong(
                 Fault::Type,
@@ -80,6 +80,23 @@ impl Rules {
         self.check_algorithm(token.algorithm)?;
         self.check_audience(&token.claims)?;
         self.check_times(&token.claims, now)
+    }
+
+    /// What a token with these claims would say of its holder, were it signed. `audience` says whether `aud` is judged.
+    ///
+    /// # Errors
+    /// As [`Rules::check`] and [`Rules::attributes`].
+    pub(super) fn suppose(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+        audience: bool,
+    ) -> Result<IdentityAttributes, Wrong> {
+        if audience {
+            self.check_audience(claims)?;
+        }
+        let times = self.check_times(claims, now)?;
+        self.attributes(claims, times)
     }
 
     fn check_algorithm(&self, algorithm: Algorithm) -> Result<(), Wrong> {
@@ -189,11 +206,16 @@ impl Rules {
 
     /// The highest level that `acr` and `amr` reach by the settings.
     fn assurance(&self, acr: Option<&str>, amr: &[String]) -> u8 {
-        let by_acr = acr.and_then(|acr| self.settings.acr_levels.get(acr));
-        let by_amr = amr
+        let context = acr.and_then(|acr| self.settings.acr_levels.get(acr));
+        let methods = amr
             .iter()
             .filter_map(|amr| self.settings.amr_levels.get(amr));
-        by_acr.into_iter().chain(by_amr).copied().max().unwrap_or(0)
+        context
+            .into_iter()
+            .chain(methods)
+            .copied()
+            .max()
+            .unwrap_or(0)
     }
 }
 

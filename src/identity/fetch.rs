@@ -3,17 +3,16 @@
 //! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
 //! counts, redirects are not followed, proxies named in the environment are not used.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, redirect};
 use tokio::io::AsyncReadExt;
-use url::{Host, Url};
+use url::Url;
 
 use super::settings::{IssuerSettings, KeyPlace};
 use crate::model::json::{self, JsonError};
-use crate::model::shown;
+use crate::model::{is_loopback, remote_url, shown};
 
 /// The longest one attempt may take, discovery included.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -56,33 +55,12 @@ pub(super) enum FetchError {
     KeySet(&'static str),
 }
 
-/// Reads a URL that keys may be fetched from: `https`, or `http` where the host is loopback.
+/// Reads a URL that keys may be fetched from, see [`remote_url`].
 ///
 /// # Errors
 /// [`FetchError::Url`] for every other URL.
 pub(super) fn key_url(text: &str) -> Result<Url, FetchError> {
-    let url = Url::parse(text).map_err(|_| FetchError::Url)?;
-    let allowed = match url.scheme() {
-        "https" => url.host().is_some(),
-        "http" => loopback(&url),
-        _ => false,
-    };
-    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if allowed && bare {
-        Ok(url)
-    } else {
-        Err(FetchError::Url)
-    }
-}
-
-/// Whether the host is this machine, by its name alone (no look-up, so no resolver can change it).
-fn loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
+    remote_url(text).ok_or(FetchError::Url)
 }
 
 /// The client that all issuers share.
@@ -123,7 +101,7 @@ impl Fetcher {
             KeyPlace::JwksFile(path) => Place::File(path.clone()),
             KeyPlace::JwksUrl(url) => Place::Url(key_url(url)?),
             KeyPlace::Discovery => {
-                // OpenID Connect Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
+                // OIDC Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
                 let base = settings.issuer.trim_end_matches('/');
                 Place::Discovery {
                     issuer: settings.issuer.clone(),
@@ -149,29 +127,14 @@ impl Fetcher {
                 Place::File(path) => read_file(path).await,
                 Place::Url(url) => self.get(url).await,
                 Place::Discovery { issuer, document } => {
-                    let url = self.discover(issuer, document).await?;
-                    self.get(&url).await
+                    let text = self.get(document).await?;
+                    self.get(&keys_named(&text, issuer, document)?).await
                 }
             }
         };
         tokio::time::timeout(TIME_LIMIT, work)
             .await
             .unwrap_or(Err(FetchError::TooSlow))
-    }
-
-    /// Asks the discovery document where the keys are.
-    async fn discover(&self, issuer: &str, document: &Url) -> Result<Url, FetchError> {
-        let text = self.get(document).await?;
-        let members =
-            json::parse_object(&text).map_err(|error| FetchError::Json(name(document), error))?;
-        if members.get("issuer").and_then(|value| value.as_str()) != Some(issuer) {
-            return Err(FetchError::OtherIssuer(name(document)));
-        }
-        let place = members.get("jwks_uri").and_then(|value| value.as_str());
-        let url = place.and_then(|place| key_url(place).ok());
-        // A far issuer must not send us to services on this machine.
-        url.filter(|url| !loopback(url) || loopback(document))
-            .ok_or_else(|| FetchError::NoKeys(name(document)))
     }
 
     async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
@@ -192,6 +155,20 @@ impl Fetcher {
         }
         Ok(text)
     }
+}
+
+/// Where a discovery document says the keys are.
+fn keys_named(text: &[u8], issuer: &str, document: &Url) -> Result<Url, FetchError> {
+    let members =
+        json::parse_object(text).map_err(|error| FetchError::Json(name(document), error))?;
+    if members.get("issuer").and_then(|value| value.as_str()) != Some(issuer) {
+        return Err(FetchError::OtherIssuer(name(document)));
+    }
+    let place = members.get("jwks_uri").and_then(|value| value.as_str());
+    let url = place.and_then(|place| key_url(place).ok());
+    // A far issuer must not send us to services on this machine.
+    url.filter(|url| !is_loopback(url) || is_loopback(document))
+        .ok_or_else(|| FetchError::NoKeys(name(document)))
 }
 
 const ACCEPT: &str = "application/jwk-set+json, application/json";
@@ -226,4 +203,41 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     shown(&cause.to_string(), 256).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn named(document: &str, place: &str) -> Result<Url, FetchError> {
+        let text = json!({"issuer": "i", "jwks_uri": place}).to_string();
+        keys_named(text.as_bytes(), "i", &key_url(document).unwrap())
+    }
+
+    #[test]
+    fn j5_a_far_issuer_cannot_send_us_to_this_machine() {
+        let far = "https://idp.example/.well-known/openid-configuration";
+        for place in [
+            "http://127.0.0.1:9901/quitquitquit",
+            "https://localhost/keys",
+            "https://[::1]/keys",
+            "https://[::ffff:127.0.0.1]/keys",
+            "http://169.254.169.254/latest",
+            "file:///etc/passwd",
+            "/keys",
+        ] {
+            assert_eq!(named(far, place), Err(FetchError::NoKeys(far.into())));
+        }
+        assert!(named(far, "https://keys.example/all").is_ok());
+        assert!(named("http://127.0.0.1:1/x", "http://127.0.0.1:2/keys").is_ok());
+    }
+
+    #[test]
+    fn errors_show_a_url_without_its_query() {
+        let url = key_url("https://idp.example/keys?code=s3cret").unwrap();
+        let error = FetchError::Status(name(&url), 500).to_string();
+        assert_eq!(error, "`https://idp.example/keys` answers with status 500");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::fetch::key_url;
 use crate::model::{Period, Problem};
@@ -63,9 +63,9 @@ impl Default for CacheSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IssuerSettings {
-    /// The exact text of the claim `iss`.
+    /// The exact text of the claim `iss`. Must be set.
     pub issuer: String,
-    /// The audiences this API answers to: a token must name one of them in `aud`, to the letter.
+    /// The audiences this API answers to: a token must name one of them in `aud`, to the letter. Must be set.
     pub audiences: Vec<String>,
     /// The signature algorithms accepted. Only asymmetric ones exist here.
     pub algorithms: Vec<Algorithm>,
@@ -119,7 +119,7 @@ impl Default for IssuerSettings {
 }
 
 /// A signature algorithm (RFC 7518, section 3.1; RFC 8037). `none` and the symmetric ones cannot be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names are the standard's")]
 pub enum Algorithm {
     RS256,
@@ -171,10 +171,10 @@ impl Algorithm {
 }
 
 /// Where an issuer's public keys come from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPlace {
-    /// The issuer's discovery document says (OpenID Connect Discovery 1.0, section 4): `issuer` followed by
+    /// The issuer's discovery document says (OIDC Discovery 1.0, section 4): `issuer` followed by
     /// `/.well-known/openid-configuration`.
     Discovery,
     /// A JWK set behind this URL: `https`, or `http` on a loopback address.
@@ -206,7 +206,7 @@ pub struct ClaimSettings {
 }
 
 /// What kind of principal a token's holder is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PrincipalSetting {
     /// A client where `sub` equals `client_id` or `azp`, else a user.

@@ -29,7 +29,7 @@ pub(super) struct Token<'t> {
     /// `kid`.
     pub(super) kid: Option<String>,
     /// `typ`, in lower case.
-    pub(super) kind: Option<String>,
+    pub(super) media_type: Option<String>,
     /// The payload.
     pub(super) claims: Map<String, Value>,
     /// What the signature covers.
@@ -63,7 +63,7 @@ impl<'t> Token<'t> {
         Ok(Self {
             algorithm: header.algorithm,
             kid: header.kid,
-            kind: header.kind,
+            media_type: header.media_type,
             claims,
             signed,
             signature,
@@ -98,7 +98,7 @@ fn object(part: &str) -> Result<Map<String, Value>, Wrong> {
 struct Header {
     algorithm: Algorithm,
     kid: Option<String>,
-    kind: Option<String>,
+    media_type: Option<String>,
 }
 
 impl Header {
@@ -130,15 +130,15 @@ impl Header {
                 ));
             }
         };
-        let kind = match members.get("typ") {
+        let media_type = match members.get("typ") {
             None => None,
-            Some(Value::String(kind)) => Some(kind.to_ascii_lowercase()),
+            Some(Value::String(name)) => Some(name.to_ascii_lowercase()),
             Some(_) => return Err(Wrong(Fault::Type, "the type is no text")),
         };
         Ok(Self {
             algorithm,
             kid,
-            kind,
+            media_type,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Matched, Refusal};
+use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +89,17 @@ pub struct PolicyFault {
     pub message: String,
 }
 
+/// What the determining policies ask to be noted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The highest of their severities (`@severity`).
+    pub severity: Option<Severity>,
+    /// What has to happen now (`@obligation`), for whoever reads Envoy's metadata, the record or the log.
+    pub obligations: Vec<Arc<str>>,
+    /// What the caller may be told about a denial (`@reason`).
+    pub said: Option<Arc<str>>,
+}
+
 /// Slow work done on the way: it becomes a child span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColdStep {
@@ -116,12 +127,16 @@ pub struct Trail {
     pub matched: Option<Matched>,
     /// Who asks.
     pub caller: Option<Caller>,
+    /// In which circumstances.
+    pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
     pub cache_hit: Option<bool>,
     /// The policies that determined the verdict: the permits that applied, or the forbids.
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
     pub faults: Vec<PolicyFault>,
+    /// What the determining policies ask to be noted.
+    pub notes: Notes,
     /// Slow work done on the way.
     pub cold: Vec<ColdStep>,
 }
@@ -137,9 +152,11 @@ impl Trail {
             request: None,
             matched: None,
             caller: None,
+            facts: None,
             cache_hit: None,
             determining: Vec::new(),
             faults: Vec::new(),
+            notes: Notes::default(),
             cold: Vec::new(),
         }
     }

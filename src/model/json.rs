@@ -49,6 +49,18 @@ pub struct JsonError {
 const TWICE: &str = "a member occurs twice";
 
 impl JsonError {
+    /// What is wrong.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// Line and column, both from 1.
+    #[must_use]
+    pub fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+
     fn new(error: &serde_json::Error) -> Self {
         let what = match error.classify() {
             serde_json::error::Category::Data if error.to_string().starts_with(TWICE) => TWICE,

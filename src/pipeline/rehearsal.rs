@@ -11,7 +11,7 @@ use crate::model::{
     AccessRequest, Arrival, Caller, Decision, Facts, IdentityAttributes, Outcome, Permit, Refusal,
     Trail,
 };
-use crate::policy::Question;
+use crate::policy::{Judgement, Question};
 
 /// A request that might have been.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Snapshot {
             Some(attributes) => Caller::Supposed(Arc::clone(attributes)),
         });
         let caller = supposed.caller.as_deref();
-        let outcome = match self.road(supposed.request, caller, &supposed.facts, &mut trail) {
+        let outcome = match self.road(supposed.request, caller, supposed.facts, &mut trail) {
             Ok(permit) => Outcome::Allowed(permit),
             Err(refusal) => Outcome::Refused(refusal),
         };
@@ -48,14 +48,35 @@ impl Snapshot {
         }
     }
 
+    /// What policies say of a request that was decided already, by this snapshot or another.
+    pub(super) fn reconsider(&self, decision: &Decision) -> Option<(Arc<str>, Judgement)> {
+        let trail = &decision.trail;
+        let (request, facts) = (trail.request.as_ref()?, trail.facts.as_ref()?);
+        let matched = self
+            .inventory
+            .find(request.method, &request.host, &request.path);
+        let principal = match trail.caller.as_ref()?.attributes() {
+            None => self.policies.anonymous().clone(),
+            Some(attributes) => self.policies.supposed(attributes),
+        };
+        let judgement = self.policies.judge_with_shadow(Question {
+            principal: &principal,
+            request,
+            matched: &matched,
+            facts,
+        });
+        Some((Arc::clone(&matched.operation.id), judgement))
+    }
+
     fn road(
         &self,
         asked: Result<AccessRequest, Refusal>,
         caller: Option<&IdentityAttributes>,
-        facts: &Facts,
+        facts: Facts,
         trail: &mut Trail,
     ) -> Result<Permit, Refusal> {
         let (request, matched) = self.read(asked, &mut trail.request, &mut trail.matched)?;
+        let facts = &*trail.facts.insert(facts);
         let principal = match caller {
             None => self.policies.anonymous().clone(),
             Some(attributes) => self.policies.supposed(attributes),
@@ -68,6 +89,7 @@ impl Snapshot {
         });
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
+        trail.notes = judgement.notes;
         judgement.verdict
     }
 }

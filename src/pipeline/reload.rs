@@ -1,91 +1,102 @@
 //! The bundle in force, and how a changed one takes its place.
 //!
-//! The folder is looked at every `poll`: names, sizes, inodes and change times, without reading a file. Polling is on
+//! A folder, or an archive on this machine, is looked at every `poll`: names, sizes, inodes and change times, without reading a file. Polling is on
 //! purpose: it sees what file notification misses (network volumes, ConfigMap link swaps, exhausted watches), and costs
 //! some microseconds a file. A change is read once it has held still for one more look, compiled beside the live
-//! snapshot, and swapped in whole, or refused with every reason while the live one stays.
+//! snapshot, and swapped in whole, or refused with every reason while the live one stays. A remote bundle is asked for
+//! instead (`follow`).
 
-use std::path::PathBuf;
+mod follow;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
-use crate::model::{Clock, Period, Problem};
-use crate::policy::{BundleFiles, Fingerprint};
-
-/// Where policies come from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct BundleSettings {
-    /// The folder that holds the bundle: schema, policies, entities and API documents.
-    pub path: PathBuf,
-    /// How often the folder is looked at. A change takes effect within three looks and the time to compile it.
-    pub poll: Period,
-    /// How often every file is read again even if nothing seems to have changed, for file systems whose times lie.
-    pub reread: Period,
-}
-
-impl Default for BundleSettings {
-    fn default() -> Self {
-        Self {
-            path: PathBuf::from("policies"),
-            poll: Period::millis(300),
-            reread: Period::seconds(60),
-        }
-    }
-}
-
-impl BundleSettings {
-    /// Everything that is wrong with these settings.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if self.path.as_os_str().is_empty() {
-            problems.push(Problem::new(
-                "`bundle.path` is empty: name the folder that holds the policies",
-            ));
-        }
-        if self.poll < Period::millis(50) || self.poll > Period::seconds(3600) {
-            problems.push(Problem::new("`bundle.poll` must lie between 50ms and 1h"));
-        }
-        if self.reread < self.poll {
-            problems.push(Problem::new(
-                "`bundle.reread` must not be shorter than `bundle.poll`",
-            ));
-        }
-        problems
-    }
-}
+use super::source::{BundleSettings, Found, LastGood, Offer, Source, open};
+use super::trial::{self, Staging};
+use crate::model::{Clock, Problem, SnapshotId};
+use crate::policy::Fingerprint;
 
 /// The snapshot in force, and what became of attempts to replace it.
 #[derive(Debug)]
 pub struct Snapshots {
     settings: BundleSettings,
+    source: Source,
+    last_good: LastGood,
     clock: Arc<dyn Clock>,
+    staging: Arc<Staging>,
     live: ArcSwapOption<Snapshot>,
+    loaded: watch::Sender<bool>,
     stale: AtomicBool,
     failures: AtomicU64,
     refused: Mutex<Vec<Problem>>,
 }
 
 impl Snapshots {
-    /// None in force yet.
-    #[must_use]
-    pub fn new(settings: BundleSettings, clock: Arc<dyn Clock>) -> Self {
-        Self {
+    /// None in force yet. Reads the public keys, where the bundle needs a signature. A bundle's tests are judged with
+    /// `staging`.
+    ///
+    /// # Errors
+    /// Keys that cannot be read, or a remote place that cannot be asked.
+    pub fn new(
+        settings: BundleSettings,
+        clock: Arc<dyn Clock>,
+        staging: Arc<Staging>,
+    ) -> Result<Self, Vec<Problem>> {
+        let (source, last_good) = Source::of(&settings)?;
+        Ok(Self {
             settings,
+            source,
+            last_good,
             clock,
+            staging,
             live: ArcSwapOption::empty(),
+            loaded: watch::Sender::new(false),
             stale: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             refused: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Puts in force what can be had at once: the folder; the archive, or the last good one where the archive is refused;
+    /// the last good one of a remote bundle, or nothing until it is fetched. Blocks.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the bundle, where it is not remote and none is in force.
+    pub fn begin(&self) -> Result<(), Vec<Problem>> {
+        if let Some(keys) = self.source.keys() {
+            let kept = self.last_good.revive(keys).and_then(|kept| match kept {
+                Some(found) => self.load_found(&found).map(|_| ()),
+                None => Ok(()),
+            });
+            for problem in kept.err().unwrap_or_default() {
+                tracing::error!(%problem, "the last good bundle cannot be used");
+            }
         }
+        if matches!(self.source, Source::Remote { .. }) {
+            return Ok(());
+        }
+        match self.load() {
+            Err(problems) if self.current().is_none() => Err(problems),
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "the bundle is refused; the last good one is in force");
+                }
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Whether a bundle is in force, now and whenever that changes.
+    #[must_use]
+    pub fn loaded(&self) -> watch::Receiver<bool> {
+        self.loaded.subscribe()
     }
 
     /// The snapshot in force.
@@ -100,7 +111,7 @@ impl Snapshots {
         self.stale.load(Ordering::Relaxed)
     }
 
-    /// How many bundles were refused since start.
+    /// How many times since start a bundle was refused, or could not be fetched.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
@@ -118,10 +129,28 @@ impl Snapshots {
     /// Reads the bundle and puts it in force. Blocks.
     ///
     /// # Errors
-    /// Everything that is wrong with the bundle. The one in force stays.
+    /// Everything that is wrong with the bundle, or that it is elsewhere and has to be fetched. The one in force stays.
     pub fn load(&self) -> Result<Arc<Snapshot>, Vec<Problem>> {
-        let loaded =
-            BundleFiles::read(&self.settings.path).and_then(|files| self.load_files(&files));
+        self.noted(self.source.read().and_then(|found| match found {
+            Some(found) => self.load_found(&found),
+            None => Err(vec![Problem::new("the remote bundle is not fetched yet")]),
+        }))
+    }
+
+    /// Verifies a fetched bundle and puts it in force. Blocks.
+    fn load_offer(&self, offer: Offer) -> Result<Arc<Snapshot>, Vec<Problem>> {
+        let Source::Remote { remote, keys } = &self.source else {
+            return Err(vec![Problem::new("the bundle is not remote")]);
+        };
+        let found = open(keys, offer.archive, offer.signature, &remote.root);
+        self.noted(found.and_then(|found| self.load_found(&found)))
+    }
+
+    /// Keeps what became of an attempt, for whoever asks.
+    fn noted(
+        &self,
+        loaded: Result<Arc<Snapshot>, Vec<Problem>>,
+    ) -> Result<Arc<Snapshot>, Vec<Problem>> {
         let refused = match &loaded {
             Ok(_) => Vec::new(),
             Err(problems) => problems.clone(),
@@ -134,16 +163,39 @@ impl Snapshots {
         loaded
     }
 
-    fn load_files(&self, files: &BundleFiles) -> Result<Arc<Snapshot>, Vec<Problem>> {
-        let id = files.id(&self.settings.path);
+    /// Reads the bundle and puts it in force, or logs why not. Blocks.
+    pub fn load_or_tell(&self, message: &'static str) {
+        for problem in self.load().err().unwrap_or_default() {
+            tracing::error!(%problem, "{message}");
+        }
+    }
+
+    fn load_found(&self, found: &Found) -> Result<Arc<Snapshot>, Vec<Problem>> {
+        let id = found.files.id(&found.root);
+        let Some(seal) = &found.seal else {
+            return self.put_in_force(found, &id);
+        };
+        self.last_good
+            .admit(seal, &id)
+            .map_err(|problem| vec![problem.in_file(&found.root)])?;
+        let snapshot = self.put_in_force(found, &id)?;
+        self.last_good.keep(seal, id);
+        Ok(snapshot)
+    }
+
+    fn put_in_force(&self, found: &Found, id: &SnapshotId) -> Result<Arc<Snapshot>, Vec<Problem>> {
         if let Some(live) = self.current()
-            && live.id == id
+            && live.id == *id
         {
             return Ok(live);
         }
-        let snapshot = Snapshot::compile(files, &self.settings.path, &*self.clock)?;
+        let snapshot = Snapshot::compile(&found.files, &found.root, &*self.clock)?;
+        if self.settings.run_tests {
+            trial::examine(&snapshot, &found.files.tests, &self.staging)?;
+        }
         let snapshot = Arc::new(snapshot);
         self.live.store(Some(Arc::clone(&snapshot)));
+        self.loaded.send_replace(true);
         tracing::info!(
             bundle = id.as_str(),
             policies = snapshot.policies.len(),
@@ -156,8 +208,13 @@ impl Snapshots {
 
     /// Keeps the bundle fresh until `closing`. Runs on the background runtime.
     pub async fn keep_fresh(self: Arc<Self>, closing: CancellationToken) {
+        if matches!(self.source, Source::Remote { .. }) {
+            return self.follow(closing).await;
+        }
+        // As if nothing had been read yet: what changed between the first reading and the first look would be missed
+        // otherwise. Reading the same files again changes nothing.
         let mut watch = Watch {
-            tried: self.look().await,
+            tried: Fingerprint::default(),
             seen: None,
             read: self.clock.monotonic(),
         };
@@ -179,7 +236,8 @@ impl Snapshots {
         // A change must hold still for one more look, so that a half-written file is not taken for a finished one.
         let settled = watch.seen.as_ref() == Some(&now);
         if (changed && settled) || (due && !changed) {
-            self.try_load().await;
+            self.attempt(Self::load).await;
+            self.try_keep().await;
             watch.read = self.clock.monotonic();
             watch.tried.clone_from(&now);
         }
@@ -187,22 +245,26 @@ impl Snapshots {
     }
 
     async fn look(&self) -> Fingerprint {
-        let path = self.settings.path.clone();
-        tokio::task::spawn_blocking(move || Fingerprint::of(&path))
+        let places = self.source.places();
+        tokio::task::spawn_blocking(move || Fingerprint::of(&places))
             .await
             .unwrap_or_default()
     }
 
-    async fn try_load(self: &Arc<Self>) {
+    /// Makes an attempt where it may block, and says what is news about it. Whether the bundle is in force.
+    async fn attempt(
+        self: &Arc<Self>,
+        load: impl FnOnce(&Self) -> Result<Arc<Snapshot>, Vec<Problem>> + Send + 'static,
+    ) -> bool {
         let snapshots = Arc::clone(self);
         let before = self.refused();
-        let loaded = tokio::task::spawn_blocking(move || snapshots.load()).await;
-        match loaded {
+        let loaded = tokio::task::spawn_blocking(move || load(&snapshots)).await;
+        match &loaded {
             Ok(Ok(_)) => {}
             // The same refusal again is not news.
-            Ok(Err(problems)) if problems == before => {}
+            Ok(Err(problems)) if *problems == before => {}
             Ok(Err(problems)) => {
-                for problem in &problems {
+                for problem in problems {
                     tracing::error!(%problem, "the changed bundle is refused; the one in force stays");
                 }
             }
@@ -211,6 +273,16 @@ impl Snapshots {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("compiling the changed bundle failed; the one in force stays");
             }
+        }
+        matches!(loaded, Ok(Ok(_)))
+    }
+
+    /// Writes the last good bundle where that failed before.
+    async fn try_keep(self: &Arc<Self>) {
+        if self.last_good.unwritten() {
+            let snapshots = Arc::clone(self);
+            // It logs by itself, and is tried again.
+            let _ = tokio::task::spawn_blocking(move || snapshots.last_good.write()).await;
         }
     }
 }

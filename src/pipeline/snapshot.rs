@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::source::{BundleSettings, Source};
+use super::trial::{self, Staging};
 use crate::inventory::{Inventory, repeated_parameter};
 use crate::model::{
     AccessRequest, Clock, Matched, Operation, Problem, Reason, Refusal, SnapshotId,
@@ -32,6 +34,30 @@ impl Snapshot {
     pub fn load(folder: &Path, clock: &dyn Clock) -> Result<Self, Vec<Problem>> {
         let files = BundleFiles::read(folder)?;
         Self::compile(&files, folder, clock)
+    }
+
+    /// Reads and understands the bundle that settings name, as [`Snapshot::load`] does; of a remote one what is kept on
+    /// disk, if anything. Nothing is put in force, fetched or written.
+    ///
+    /// # Errors
+    /// Public keys that cannot be read, and everything that is wrong with the bundle.
+    pub fn of(
+        settings: &BundleSettings,
+        clock: &dyn Clock,
+        staging: Option<&Staging>,
+    ) -> Result<Option<Self>, Vec<Problem>> {
+        let found = match Source::of(settings)? {
+            (Source::Remote { keys, .. }, last_good) => last_good.read(&keys)?,
+            (source, _) => source.read()?,
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let snapshot = Self::compile(&found.files, &found.root, clock)?;
+        if let Some(staging) = staging {
+            trial::examine(&snapshot, &found.files.tests, staging)?;
+        }
+        Ok(Some(snapshot))
     }
 
     /// Understands a bundle that was read from `folder`.

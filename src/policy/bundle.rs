@@ -1,20 +1,33 @@
-//! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests.
+//! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests; or the same as one signed
+//! file (`archive`), which lists its files and their digests (`manifest`) and is believed for its `signature`.
 //!
 //! What a file is for shows in its name: `*.cedarschema`, `*.cedar` (below `invariants/` or named `*.invariant.cedar` it
-//! is an invariant and no policy); JSON below `entities/` or named `*.entities.json`; YAML or JSON below `apis/` or named `*.openapi.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! is an invariant and no policy); JSON below `entities/` or named `*.entities.json`; YAML or JSON below `apis/` or named
+//! `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
+mod archive;
+mod manifest;
+mod signature;
+
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, SnapshotId};
 
+pub use archive::{Archive, MAX_PACKED};
+pub use manifest::Manifest;
+pub use signature::{KeyId, MAX_SIGNATURE, NewKey, PublicKeys, SigningKey, Verified};
+
 /// The most bytes a bundle's files may hold together.
 pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most files a bundle may hold.
+/// The most files and folders a bundle may hold.
 pub const MAX_FILES: usize = 10_000;
 /// The most folders that may lie within one another.
 pub const MAX_DEPTH: usize = 8;
+/// How often a bundle that changes while it is read is read again.
+const ATTEMPTS: usize = 5;
 
 /// One file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,27 +49,50 @@ pub struct BundleFiles {
     pub entities: Vec<Document>,
     /// OpenAPI documents.
     pub apis: Vec<Document>,
+    /// Links of templates.
+    pub links: Vec<Document>,
     /// Policy tests.
     pub tests: Vec<Document>,
     /// What no policy may ever allow. It is proven beforehand and never judged by.
     pub invariants: Vec<Document>,
 }
 
-/// What tells, without reading a file, whether it changed: name, size, inode, times. The change time (`ctime`) cannot be
-/// set back by whoever writes the file, so a rewrite within the clock's grain is the only change it could miss.
+/// What tells, without reading a file, whether it changed: name, size, inode, times, of files and of the folders that
+/// hold them. The change time (`ctime`) cannot be set back by whoever writes the file, so a rewrite within the clock's
+/// grain is the only change it could miss.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint(Vec<(PathBuf, [i64; 6])>);
 
 impl BundleFiles {
     /// Reads a folder. Blocks: only at start, in commands and on the background runtime.
     ///
+    /// Files of two generations never meet in one bundle: a folder that changed while it was read is read again.
+    ///
     /// # Errors
-    /// Every file that cannot be read or is not UTF-8, and every limit that is passed.
+    /// Every file that cannot be read or is not UTF-8, every limit that is passed, and a folder that does not hold still.
     pub fn read(folder: &Path) -> Result<Self, Vec<Problem>> {
+        let places = [folder.to_path_buf()];
+        let mut before = Fingerprint::of(&places);
+        for _ in 0..ATTEMPTS {
+            let files = Self::read_once(folder);
+            let after = Fingerprint::of(&places);
+            if after == before {
+                return files;
+            }
+            before = after;
+        }
+        Err(vec![
+            Problem::new("the bundle changed each time it was read")
+                .in_file(folder)
+                .hint("write a new bundle beside the old one, and swap a link to it"),
+        ])
+    }
+
+    fn read_once(folder: &Path) -> Result<Self, Vec<Problem>> {
         let mut files = Self::default();
         let mut problems = Vec::new();
         let mut bytes = 0;
-        for (path, metadata) in walk(folder)? {
+        for (path, metadata) in walk(folder)?.files {
             let Some(shelf) = files.shelf(folder, &path) else {
                 continue;
             };
@@ -80,19 +116,60 @@ impl BundleFiles {
         }
     }
 
-    /// The digest of everything the files say and how they are named: the same files anywhere give the same id.
-    #[must_use]
-    pub fn id(&self, folder: &Path) -> SnapshotId {
-        let mut hasher = blake3::Hasher::new();
-        let shelves = [
+    /// The files of an archive, by path, as a folder at `root` would have given them.
+    fn of_texts(root: &Path, texts: BTreeMap<String, &[u8]>) -> Result<Self, Vec<Problem>> {
+        // Sorted as `walk` sorts: by the parts of the path, not by its bytes.
+        let mut texts: Vec<_> = texts
+            .into_iter()
+            .map(|(path, text)| (root.join(path), text))
+            .collect();
+        texts.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut files = Self::default();
+        let mut problems = Vec::new();
+        for (path, text) in texts {
+            let Some(shelf) = files.shelf(root, &path) else {
+                continue;
+            };
+            match std::str::from_utf8(text) {
+                Ok(text) => shelf.push(Document {
+                    path,
+                    text: text.to_owned(),
+                }),
+                Err(_) => {
+                    problems.push(Problem::new("the file is not UTF-8 text").in_file(path));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(files)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Every file, kind by kind.
+    fn shelves(&self) -> [&Vec<Document>; 7] {
+        [
             &self.schema,
             &self.policies,
             &self.entities,
             &self.apis,
+            &self.links,
             &self.tests,
             &self.invariants,
-        ];
-        for (kind, shelf) in shelves.into_iter().enumerate() {
+        ]
+    }
+
+    /// Every file.
+    fn documents(&self) -> impl Iterator<Item = &Document> {
+        self.shelves().into_iter().flatten()
+    }
+
+    /// The digest of everything the files say and how they are named: the same files anywhere give the same id.
+    #[must_use]
+    pub fn id(&self, folder: &Path) -> SnapshotId {
+        let mut hasher = blake3::Hasher::new();
+        for (kind, shelf) in self.shelves().into_iter().enumerate() {
             for document in shelf {
                 let name = document.path.strip_prefix(folder).unwrap_or(&document.path);
                 // Lengths first, so that no name can run into a text.
@@ -128,6 +205,7 @@ impl BundleFiles {
             "cedar" => Some(&mut self.policies),
             "yaml" | "yml" | "json" if is("entities", "entities") => Some(&mut self.entities),
             "yaml" | "yml" | "json" if is("apis", "openapi") => Some(&mut self.apis),
+            "yaml" | "yml" | "json" if is("links", "links") => Some(&mut self.links),
             "yaml" | "yml" | "json" if is("tests", "test") => Some(&mut self.tests),
             _ => None,
         }
@@ -135,13 +213,21 @@ impl BundleFiles {
 }
 
 impl Fingerprint {
-    /// Looks at a folder. Blocks, briefly: it asks for every file's metadata and reads none.
+    /// Looks at a folder, or at single files. Blocks, briefly: it asks for every file's metadata and reads none.
     #[must_use]
-    pub fn of(folder: &Path) -> Self {
-        let files = walk(folder).unwrap_or_default();
+    pub fn of(places: &[PathBuf]) -> Self {
+        let look = |place: &PathBuf| match fs::metadata(place) {
+            Ok(metadata) if metadata.is_dir() => walk(place).unwrap_or_default(),
+            Ok(metadata) => Found {
+                files: vec![(place.clone(), metadata)],
+                folders: Vec::new(),
+            },
+            Err(_) => Found::default(),
+        };
+        let found = places.iter().map(look);
+        let found = found.flat_map(|found| found.folders.into_iter().chain(found.files));
         Self(
-            files
-                .into_iter()
+            found
                 .map(|(path, metadata)| (path, stamp(&metadata)))
                 .collect(),
         )
@@ -161,14 +247,23 @@ fn stamp(metadata: &Metadata) -> [i64; 6] {
     ]
 }
 
-/// Every file below a folder, links followed, sorted by path.
-fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
-    let mut files = Vec::new();
+/// What lies below a folder, links followed, sorted by path.
+#[derive(Debug, Default)]
+struct Found {
+    files: Vec<(PathBuf, Metadata)>,
+    /// The folder itself among them: a link that is swapped there and back within one reading shows in its times alone.
+    folders: Vec<(PathBuf, Metadata)>,
+}
+
+fn walk(folder: &Path) -> Result<Found, Vec<Problem>> {
+    let mut found = Found::default();
     let mut folders = vec![(folder.to_path_buf(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let unreadable = |error: std::io::Error| {
             vec![Problem::new(format!("cannot read the folder: {error}")).in_file(&folder)]
         };
+        let metadata = fs::metadata(&folder).map_err(unreadable)?;
+        found.folders.push((folder.clone(), metadata));
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -180,7 +275,7 @@ fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
                 vec![Problem::new(format!("cannot read the file: {error}")).in_file(&path)]
             })?;
             if metadata.is_file() {
-                files.push((path, metadata));
+                found.files.push((path, metadata));
             } else if metadata.is_dir() {
                 if depth + 1 > MAX_DEPTH {
                     let message = format!(
@@ -190,14 +285,16 @@ fn walk(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Vec<Problem>> {
                 }
                 folders.push((path, depth + 1));
             }
-            if files.len() > MAX_FILES {
-                let message = format!("the bundle holds more than {MAX_FILES} files");
+            if found.files.len() + found.folders.len() > MAX_FILES {
+                let message = format!("the bundle holds more than {MAX_FILES} files and folders");
                 return Err(vec![Problem::new(message).in_file(&folder)]);
             }
         }
     }
-    files.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(files)
+    for list in [&mut found.files, &mut found.folders] {
+        list.sort_by(|(one, _), (other, _)| one.cmp(other));
+    }
+    Ok(found)
 }
 
 /// Reads one file, no more of it than it was said to hold: a file that grows meanwhile is read again next time.
@@ -282,13 +379,13 @@ mod tests {
         let link = folder.path().join("..data");
         std::os::unix::fs::symlink("..1", &link).unwrap();
         std::os::unix::fs::symlink("..data/a.cedar", folder.path().join("a.cedar")).unwrap();
-        let before = Fingerprint::of(folder.path());
+        let before = Fingerprint::of(&[folder.path().into()]);
         let text = |folder: &Path| BundleFiles::read(folder).unwrap().policies[0].text.clone();
         assert_eq!(text(folder.path()), "one");
         let new_link = folder.path().join("..data_tmp");
         std::os::unix::fs::symlink("..2", &new_link).unwrap();
         fs::rename(new_link, link).unwrap();
-        assert_ne!(Fingerprint::of(folder.path()), before);
+        assert_ne!(Fingerprint::of(&[folder.path().into()]), before);
         assert_eq!(text(folder.path()), "two");
     }
 

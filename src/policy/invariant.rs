@@ -16,14 +16,17 @@ pub struct Invariants {
     pub(super) sources: Sources,
 }
 
+/// Annotations that describe and do not act.
+const DESCRIPTIVE: [&str; 5] = ["id", "severity", "control", "reason", "title"];
+
 impl Invariants {
     /// Understands files of invariants.
     ///
     /// # Errors
     /// Everything that is wrong, with file and line: what does not parse or does not fit the schema, a permit, an
-    /// invariant without a name, an annotation that chooses an answer.
+    /// invariant without a name, an annotation that acts.
     pub fn parse(documents: &[Document], schema: &Schema) -> Result<Self, Vec<Problem>> {
-        let sources = Sources::read(documents)?;
+        let sources = Sources::read(documents, &[])?;
         let mut problems = sources.validate(schema);
         for policy in sources.set.policies() {
             let id: &str = policy.id().as_ref();
@@ -46,10 +49,11 @@ impl Invariants {
                     "put `@id(\"...\")` before it, so that a report can name it",
                 ));
             }
-            if policy.annotation("on_deny").is_some() {
+            let acting = policy.annotations().map(|(name, _)| name);
+            for name in acting.filter(|name| !DESCRIPTIVE.contains(name)) {
                 problems.push(place(
-                    "an invariant chooses an answer, and it never answers",
-                    "remove `@on_deny`; a guardrail is the place for it",
+                    &format!("`@{name}` means nothing on an invariant, which never answers"),
+                    "remove it; a guardrail is the place for it",
                 ));
             }
         }

@@ -16,7 +16,7 @@ use super::slice::{CompiledPolicy, Slice};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Effect, Facts, Matched, Permit, PolicyFault, Reason, Refusal, StepUp,
+    AccessRequest, Effect, Facts, Matched, Notes, Permit, PolicyFault, Reason, Refusal, StepUp,
 };
 
 /// Everything a judgement is made from.
@@ -41,6 +41,20 @@ pub struct Judgement {
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
     pub faults: Vec<PolicyFault>,
+    /// What the determining policies ask to be noted.
+    pub notes: Notes,
+}
+
+impl Judgement {
+    /// A denial because the question could not even be put.
+    pub(super) fn impossible(detail: &'static str) -> Self {
+        Self {
+            verdict: Err(Refusal::new(Reason::Internal, detail)),
+            determining: Vec::new(),
+            faults: Vec::new(),
+            notes: Notes::default(),
+        }
+    }
 }
 
 /// The policies that applied, and those that failed to say.
@@ -57,21 +71,20 @@ impl Slice {
         let principal = &question.principal.0;
         let resource = statics.resource(question.matched, &self.target);
         let Some(tally) = self.tally(&resource, question) else {
-            let detail = "the entities of the request contradict each other";
-            return Judgement {
-                verdict: Err(Refusal::new(Reason::Internal, detail)),
-                determining: Vec::new(),
-                faults: Vec::new(),
-            };
+            return Judgement::impossible("the entities of the request contradict each other");
         };
-        let ids =
-            |policies: &[&CompiledPolicy]| policies.iter().map(|p| Arc::clone(&p.id)).collect();
         let verdict = verdict(&tally, principal.kind == Kind::Anonymous);
+        let determining = if verdict.is_ok() {
+            &tally.permits
+        } else {
+            &tally.forbids
+        };
         Judgement {
-            determining: match &verdict {
-                Ok(_) => ids(&tally.permits),
-                Err(_) => ids(&tally.forbids),
-            },
+            determining: determining
+                .iter()
+                .map(|policy| Arc::clone(&policy.id))
+                .collect(),
+            notes: notes(determining),
             verdict,
             faults: tally.faults,
         }
@@ -159,7 +172,7 @@ fn truth(value: &Value) -> Result<bool, String> {
 /// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
 /// applies allows; everything else denies.
 fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
-    if let Some(refusal) = forbidden(tally) {
+    if let Some(refusal) = forbidden(tally, anonymous) {
         return Err(refusal);
     }
     if tally.forbid_failed() {
@@ -180,8 +193,9 @@ fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
 }
 
 /// The answer of the forbids that apply. A better login is offered only where it would be enough: every forbid asks for
-/// one, none failed, and a permit applies. Otherwise the strongest of the other answers stands.
-fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
+/// one, none failed, and a permit applies. Whoever presented no credential is asked for one, unless some forbid would stand
+/// whoever asked. Otherwise the strongest of the other answers stands.
+fn forbidden(tally: &Tally<'_>, anonymous: bool) -> Option<Refusal> {
     let strongest = tally
         .forbids
         .iter()
@@ -192,6 +206,9 @@ fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
         OnDeny::Quarantine => Reason::Quarantined,
         OnDeny::Gone => Reason::Retired,
         OnDeny::SlowDown => Reason::TooManyRequests,
+        OnDeny::Forbid if anonymous && tally.forbids.iter().all(|policy| policy.asks_who()) => {
+            Reason::CredentialMissing
+        }
         OnDeny::Forbid => Reason::Forbidden,
         OnDeny::HumanApproval => Reason::ApprovalRequired,
         OnDeny::BadRequest => Reason::ContractViolated,
@@ -199,6 +216,24 @@ fn forbidden(tally: &Tally<'_>) -> Option<Refusal> {
         OnDeny::StepUp => Reason::StepUpRequired(best_login(&tally.forbids)),
     };
     Some(Refusal::new(reason, "a policy forbids this"))
+}
+
+/// What the determining policies ask to be noted. Where several would tell the caller something, the one whose answer
+/// outranks the others does.
+fn notes(determining: &[&CompiledPolicy]) -> Notes {
+    let obligations = || determining.iter().map(|policy| &policy.obligation);
+    let speaking = obligations().filter(|obligation| obligation.reason.is_some());
+    Notes {
+        severity: obligations()
+            .filter_map(|obligation| obligation.severity)
+            .max(),
+        obligations: obligations()
+            .filter_map(|obligation| obligation.duty.clone())
+            .collect(),
+        said: speaking
+            .min_by_key(|obligation| obligation.on_deny)
+            .and_then(|obligation| obligation.reason.clone()),
+    }
 }
 
 /// One login that satisfies every forbid: the classes all of them accept, and the shortest age.

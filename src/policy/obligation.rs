@@ -1,10 +1,14 @@
-//! What a policy's annotations ask of the answer.
+//! What a policy's annotations ask for: how a denial is answered, what is noted about a decision, and whether the policy
+//! decides at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cedar_policy_core::ast::{Effect, Policy};
 
-use crate::model::StepUp;
+use crate::model::{Period, Severity, StepUp};
 
-/// The answer a forbid asks for (`@on_deny`).
+/// The answer a forbid asks for (`@on_deny`, or `@status` for those that have a status of their own).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum OnDeny {
     /// As if it did not exist: 404. It outranks the others, so that none of them gives the secret away.
@@ -28,63 +32,186 @@ pub(super) enum OnDeny {
 /// What a policy's annotations ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Obligation {
+    /// How its denial is answered.
     pub(super) on_deny: OnDeny,
+    /// The login that would be enough.
     pub(super) step_up: StepUp,
+    /// What the caller may be told (`@reason`).
+    pub(super) reason: Option<Arc<str>>,
+    /// How much it matters (`@severity`).
+    pub(super) severity: Option<Severity>,
+    /// What has to happen when it decides (`@obligation`).
+    pub(super) duty: Option<Arc<str>>,
+    /// Whether it only says what it would decide (`@mode("shadow")`).
+    pub(super) shadow: bool,
 }
 
-/// Annotations that describe and do not act.
-const DESCRIPTIVE: [&str; 6] = ["id", "severity", "control", "reason", "obligation", "title"];
+/// The longest `@reason` and `@obligation`, in bytes: they travel in headers and metadata.
+const MAX_TEXT: usize = 200;
+
+/// Every annotation that means something here. `id` is read with the policy, `control` and `title` describe it.
+const KNOWN: [&str; 11] = [
+    "id",
+    "on_deny",
+    "status",
+    "acr_values",
+    "max_age",
+    "reason",
+    "severity",
+    "control",
+    "obligation",
+    "mode",
+    "title",
+];
 
 impl Obligation {
     /// Reads a policy's annotations.
     ///
     /// # Errors
-    /// One sentence for each annotation that is unknown, has a bad value, or asks for what a permit cannot do.
+    /// One sentence for each annotation that is unknown, has a bad value, or cannot stand with the others.
     pub(super) fn of(policy: &Policy) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut on_deny = None;
-        let mut step_up = StepUp::default();
-        for (key, annotation) in policy.annotations() {
-            let (key, value) = (key.as_ref(), annotation.as_ref());
-            match key {
-                "on_deny" => match parse_on_deny(value) {
-                    Some(answer) => on_deny = Some(answer),
-                    None => wrong.push(format!(
-                        "`@on_deny(\"{value}\")` is not an answer: use `step_up`, `bad_request`, `not_found`, `gone`, \
-                         `slow_down`, `quarantine` (or `quarantine:15m`) or `human_approval`"
-                    )),
-                },
-                "acr_values" => {
-                    step_up.acr_values = value.split_whitespace().map(str::to_owned).collect();
-                    if step_up.acr_values.is_empty() || !value.bytes().all(is_plain) {
-                        wrong.push("`@acr_values` must name one or more classes in plain ASCII, separated by spaces".to_owned());
-                    }
+        let values: BTreeMap<&str, &str> = policy
+            .annotations()
+            .map(|(key, annotation)| (key.as_ref(), annotation.as_ref()))
+            .collect();
+        let mut reader = Reader {
+            values,
+            wrong: Vec::new(),
+        };
+        reader.refuse_unknown();
+        let on_deny = reader.on_deny();
+        let obligation = Self {
+            step_up: reader.step_up(),
+            reason: reader.text("reason"),
+            severity: reader.severity(),
+            duty: reader.text("obligation"),
+            shadow: reader.shadow(),
+            on_deny: on_deny.unwrap_or(OnDeny::Forbid),
+        };
+        reader.refuse_impossible(policy.effect(), on_deny);
+        if reader.wrong.is_empty() {
+            Ok(obligation)
+        } else {
+            Err(reader.wrong)
+        }
+    }
+}
+
+/// The annotations of one policy, and what is wrong with them so far.
+struct Reader<'a> {
+    values: BTreeMap<&'a str, &'a str>,
+    wrong: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.values.get(key).copied()
+    }
+
+    /// A value that `parse` understands; what it does not is noted as wrong.
+    fn parsed<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        wanted: &str,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            self.wrong
+                .push(format!("`@{key}(\"{value}\")`: use {wanted}"));
+        }
+        parsed
+    }
+
+    fn refuse_unknown(&mut self) {
+        for key in self.values.keys().filter(|key| !KNOWN.contains(key)) {
+            let known = KNOWN.map(|known| format!("`@{known}`")).join(", ");
+            self.wrong.push(format!(
+                "`@{key}` means nothing here: the annotations are {known}"
+            ));
+        }
+    }
+
+    fn on_deny(&mut self) -> Option<OnDeny> {
+        let by_name = self.parsed(
+            "on_deny",
+            parse_on_deny,
+            "`step_up`, `bad_request`, `not_found`, `gone`, `slow_down`, `quarantine` (or `quarantine:15m`) or `human_approval`",
+        );
+        let by_status = self.parsed("status", parse_status, "400, 403, 404, 410 or 429");
+        match (by_name, by_status) {
+            (Some(name), Some(status)) if name != status => {
+                self.wrong.push(
+                    "`@on_deny` and `@status` ask for different answers: keep one".to_owned(),
+                );
+                Some(name)
+            }
+            (name, status) => name.or(status),
+        }
+    }
+
+    fn step_up(&mut self) -> StepUp {
+        let classes = |value: &str| {
+            let classes: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+            (!classes.is_empty() && value.bytes().all(is_plain)).then_some(classes)
+        };
+        StepUp {
+            acr_values: self
+                .parsed(
+                    "acr_values",
+                    classes,
+                    "one or more classes in plain ASCII, separated by spaces",
+                )
+                .unwrap_or_default(),
+            max_age: self.parsed("max_age", |value| value.parse().ok(), "a number of seconds"),
+        }
+    }
+
+    fn text(&mut self, key: &str) -> Option<Arc<str>> {
+        let plain = |value: &str| {
+            let visible = |b: u8| (0x20..0x7f).contains(&b);
+            (!value.is_empty() && value.len() <= MAX_TEXT && value.bytes().all(visible))
+                .then(|| value.into())
+        };
+        self.parsed(key, plain, "1 to 200 visible ASCII characters")
+    }
+
+    fn severity(&mut self) -> Option<Severity> {
+        self.parsed(
+            "severity",
+            Severity::parse,
+            "`low`, `medium`, `high` or `critical`",
+        )
+    }
+
+    fn shadow(&mut self) -> bool {
+        let mode = |value: &str| match value {
+            "shadow" => Some(true),
+            "enforce" => Some(false),
+            _ => None,
+        };
+        self.parsed("mode", mode, "`shadow` or `enforce`")
+            .unwrap_or(false)
+    }
+
+    fn refuse_impossible(&mut self, effect: Effect, on_deny: Option<OnDeny>) {
+        if effect == Effect::Permit {
+            for key in ["on_deny", "status", "reason"] {
+                if self.get(key).is_some() {
+                    self.wrong.push(format!(
+                        "`@{key}` stands on a permit, which never denies: put it on a forbid"
+                    ));
                 }
-                "max_age" => match value.parse() {
-                    Ok(seconds) => step_up.max_age = Some(seconds),
-                    Err(_) => wrong.push(format!("`@max_age(\"{value}\")` is not a number of seconds")),
-                },
-                _ if DESCRIPTIVE.contains(&key) => {}
-                _ => wrong.push(format!("`@{key}` is not an annotation that means anything here")),
             }
         }
-        if on_deny.is_some() && policy.effect() == Effect::Permit {
-            wrong.push(
-                "`@on_deny` stands on a permit, which never denies: put it on a forbid".to_owned(),
-            );
-        }
-        if step_up != StepUp::default() && on_deny != Some(OnDeny::StepUp) {
-            wrong.push(
+        let login = ["acr_values", "max_age"]
+            .iter()
+            .any(|key| self.get(key).is_some());
+        if login && on_deny != Some(OnDeny::StepUp) {
+            self.wrong.push(
                 "`@acr_values` and `@max_age` need `@on_deny(\"step_up\")` beside them".to_owned(),
             );
-        }
-        if wrong.is_empty() {
-            Ok(Self {
-                on_deny: on_deny.unwrap_or(OnDeny::Forbid),
-                step_up,
-            })
-        } else {
-            Err(wrong)
         }
     }
 }
@@ -99,10 +226,20 @@ fn parse_on_deny(value: &str) -> Option<OnDeny> {
         "human_approval" => OnDeny::HumanApproval,
         "quarantine" => OnDeny::Quarantine,
         _ => {
-            let period = value.strip_prefix("quarantine:")?;
-            period.parse::<crate::model::Period>().ok()?;
+            value.strip_prefix("quarantine:")?.parse::<Period>().ok()?;
             OnDeny::Quarantine
         }
+    })
+}
+
+fn parse_status(value: &str) -> Option<OnDeny> {
+    Some(match value {
+        "400" => OnDeny::BadRequest,
+        "403" => OnDeny::Forbid,
+        "404" => OnDeny::NotFound,
+        "410" => OnDeny::Gone,
+        "429" => OnDeny::SlowDown,
+        _ => return None,
     })
 }
 
@@ -127,41 +264,73 @@ mod tests {
         let plain = of(r#"@id("x") @control("PCI 7.2") forbid"#).unwrap();
         assert_eq!(plain.on_deny, OnDeny::Forbid);
         let step_up =
-            of(r#"@on_deny("step_up") @acr_values("gold silver") @max_age("300") forbid"#);
+            of(r#"@on_deny("step_up") @acr_values("gold silver") @max_age("300") forbid"#).unwrap();
+        assert_eq!(step_up.on_deny, OnDeny::StepUp);
         assert_eq!(
-            step_up.unwrap(),
-            Obligation {
-                on_deny: OnDeny::StepUp,
-                step_up: StepUp {
-                    acr_values: vec!["gold".into(), "silver".into()],
-                    max_age: Some(300)
-                }
+            step_up.step_up,
+            StepUp {
+                acr_values: vec!["gold".into(), "silver".into()],
+                max_age: Some(300)
             }
         );
         let quarantine = of(r#"@on_deny("quarantine:15m") forbid"#).unwrap();
         assert_eq!(quarantine.on_deny, OnDeny::Quarantine);
+        assert_eq!(
+            of(r#"@status("404") forbid"#).unwrap().on_deny,
+            OnDeny::NotFound
+        );
+        assert_eq!(
+            of(r#"@status("410") @on_deny("gone") forbid"#)
+                .unwrap()
+                .on_deny,
+            OnDeny::Gone
+        );
+    }
+
+    #[test]
+    fn annotations_say_what_is_noted_and_whether_the_policy_decides() {
+        let obligation =
+            of(r#"@severity("high") @obligation("notify:soc") @mode("shadow") permit"#).unwrap();
+        assert_eq!(obligation.severity, Some(Severity::High));
+        assert_eq!(obligation.duty.as_deref(), Some("notify:soc"));
+        assert!(obligation.shadow);
+        let forbid = of(r#"@reason("ask your manager") @mode("enforce") forbid"#).unwrap();
+        assert_eq!(
+            (forbid.reason.as_deref(), forbid.shadow),
+            (Some("ask your manager"), false)
+        );
     }
 
     #[test]
     fn unknown_bad_and_impossible_annotations_are_errors() {
         for (text, expected) in [
-            (r#"@on_deny("teapot") forbid"#, "is not an answer"),
-            (r#"@on_deny("quarantine:soon") forbid"#, "is not an answer"),
-            (r#"@ondeny("gone") forbid"#, "is not an annotation"),
+            (r#"@on_deny("teapot") forbid"#, "use `step_up`"),
+            (r#"@on_deny("quarantine:soon") forbid"#, "use `step_up`"),
+            (r#"@ondeny("gone") forbid"#, "means nothing here"),
             (r#"@on_deny("gone") permit"#, "never denies"),
+            (r#"@reason("no") permit"#, "never denies"),
+            (r#"@status("404") permit"#, "never denies"),
+            (r#"@status("200") forbid"#, "use 400, 403"),
+            (
+                r#"@status("404") @on_deny("gone") forbid"#,
+                "different answers",
+            ),
             (
                 r#"@max_age("soon") @on_deny("step_up") forbid"#,
-                "number of seconds",
+                "a number of seconds",
             ),
             (r#"@max_age("300") forbid"#, "need `@on_deny"),
             (
                 r#"@acr_values("") @on_deny("step_up") forbid"#,
-                "must name one",
+                "one or more classes",
             ),
             (
                 r#"@acr_values("a\"b") @on_deny("step_up") forbid"#,
-                "must name one",
+                "one or more classes",
             ),
+            (r#"@severity("huge") forbid"#, "use `low`"),
+            (r#"@mode("dry") forbid"#, "use `shadow`"),
+            (r#"@reason("a\nb") forbid"#, "visible ASCII"),
         ] {
             let wrong = of(text).unwrap_err().join("; ");
             assert!(wrong.contains(expected), "{text}: {wrong}");

@@ -15,10 +15,15 @@ pub struct ReadSet {
 impl ReadSet {
     /// What the conditions of `policy` can read. (Its scope reads only the ids and the hierarchy, which are always there.)
     pub(super) fn of(policy: &Policy) -> Self {
+        policy
+            .non_scope_constraints()
+            .map_or_else(Self::default, Self::of_expr)
+    }
+
+    /// What an expression can read.
+    pub(super) fn of_expr(expr: &Expr) -> Self {
         let mut reads = Self::default();
-        if let Some(condition) = policy.non_scope_constraints() {
-            reads.walk(condition);
-        }
+        reads.walk(expr);
         reads
     }
 
@@ -51,6 +56,15 @@ impl ReadSet {
             [first] => first == group,
             [first, second, ..] => first == group && second == field,
         })
+    }
+
+    /// Whether anything about the caller can be read.
+    pub(super) fn asks_who(&self) -> bool {
+        self.wants_group("token")
+            || self
+                .paths
+                .iter()
+                .any(|path| path.first().is_some_and(|root| root == "principal"))
     }
 
     /// The paths, dotted, in order.

@@ -63,6 +63,32 @@ impl Scope {
         Some(Self { entity_type, place })
     }
 
+    /// What the scope asks for, in words.
+    fn wanted(&self) -> String {
+        let place = match &self.place {
+            Place::Anywhere => None,
+            Place::Exactly(uid) => Some(format!("to be `{uid}`")),
+            Place::In(uid) => {
+                let id: &str = uid.eid().as_ref();
+                Some(match uid.entity_type() {
+                    kind if kind == Kind::Role.entity_type() => format!("the role `{id}`"),
+                    kind if kind == Kind::Group.entity_type() => format!("the group `{id}`"),
+                    kind if kind == Kind::Tenant.entity_type() => format!("the tenant `{id}`"),
+                    _ => format!("to be in `{uid}`"),
+                })
+            }
+        };
+        let kind = self
+            .entity_type
+            .as_ref()
+            .map(|kind| format!("a caller of type `{kind}`"));
+        [kind, place]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", and ")
+    }
+
     fn allows_type(&self, entity_type: &EntityType) -> bool {
         self.entity_type
             .as_deref()
@@ -95,7 +121,8 @@ impl CompiledPolicy {
         })
     }
 
-    fn allows_action(&self, action: &Entity) -> bool {
+    /// Whether the scope holds for this action.
+    pub(super) fn action_holds(&self, action: &Entity) -> bool {
         let within = |uid: &EntityUID| action.uid() == uid || action.is_descendant_of(uid);
         match &self.action {
             ActionConstraint::Any => true,
@@ -107,7 +134,7 @@ impl CompiledPolicy {
     /// Whether the scope can hold for some request of the operation. What acts on a route is settled here for good;
     /// what acts on an object depends on the object.
     fn can_apply(&self, target: &Target, resource: Kind) -> bool {
-        self.allows_action(&target.action)
+        self.action_holds(&target.action)
             && if resource == Kind::Route {
                 self.resource.holds(&target.route)
             } else {
@@ -118,9 +145,31 @@ impl CompiledPolicy {
     /// Whether the scope can hold for some request of these types, wherever its entities stand in their hierarchies.
     #[cfg(feature = "prove")]
     pub(super) fn fits(&self, action: &Entity, principal: Kind, resource: Kind) -> bool {
-        self.allows_action(action)
+        self.action_holds(action)
             && self.principal.allows_type(principal.entity_type())
             && self.resource.allows_type(resource.entity_type())
+    }
+
+    /// Whether the scope holds for this principal.
+    pub(super) fn principal_holds(&self, principal: &Entity) -> bool {
+        self.principal.holds(principal)
+    }
+
+    /// Whether the scope holds for this resource.
+    pub(super) fn resource_holds(&self, resource: &Entity) -> bool {
+        self.resource.holds(resource)
+    }
+
+    /// Whether another caller might fare otherwise: the scope or a condition asks who it is.
+    pub(super) fn asks_who(&self) -> bool {
+        self.principal.entity_type.is_some()
+            || !matches!(self.principal.place, Place::Anywhere)
+            || self.reads.asks_who()
+    }
+
+    /// The caller the scope asks for, in words.
+    pub(super) fn principal_wanted(&self) -> String {
+        self.principal.wanted()
     }
 
     /// Whether the scope holds for this principal and resource; its action is known to.

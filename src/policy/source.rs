@@ -1,12 +1,17 @@
 //! Policies as they are written: parsed, named, placed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::mem::{Discriminant, discriminant};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator,
+};
 use cedar_policy_core::ast;
 
 use super::bundle::Document;
+use super::links::{Places, Templates};
 use super::obligation::Obligation;
 use super::slice::CompiledPolicy;
 use crate::model::{Problem, line_and_column};
@@ -17,13 +22,13 @@ pub(super) struct Sources {
     pub(super) set: PolicySet,
     pub(super) compiled: Vec<Arc<CompiledPolicy>>,
     /// Where each policy stands.
-    pub(super) places: HashMap<Arc<str>, (std::path::PathBuf, usize, usize)>,
+    pub(super) places: Places,
 }
 
 impl Sources {
     /// Parses every file of a bundle's policies, of which there must be one at least.
-    pub(super) fn parse(documents: &[Document]) -> Result<Self, Vec<Problem>> {
-        let sources = Self::read(documents)?;
+    pub(super) fn parse(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
+        let sources = Self::read(documents, links)?;
         if sources.compiled.is_empty() {
             return Err(vec![
                 Problem::new("the bundle holds no policy")
@@ -34,16 +39,19 @@ impl Sources {
     }
 
     /// Parses every file and names every policy: by `@id`, else by file and number, so that an edit elsewhere shifts no
-    /// name.
-    pub(super) fn read(documents: &[Document]) -> Result<Self, Vec<Problem>> {
+    /// name. Templates are linked as `links` say.
+    pub(super) fn read(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
         let mut sources = Self::default();
+        let mut templates = Templates::default();
         let mut problems = Vec::new();
         for document in documents {
             match document.text.parse::<PolicySet>() {
-                Ok(set) => problems.extend(sources.add(&set, document)),
+                Ok(set) => problems.extend(sources.add(&set, &mut templates, document)),
                 Err(error) => problems.push(problem(&error, document)),
             }
         }
+        problems.extend(templates.link(&mut sources, links));
+        problems.extend(templates.unlinked());
         if problems.is_empty() {
             Ok(sources)
         } else {
@@ -51,7 +59,12 @@ impl Sources {
         }
     }
 
-    fn add(&mut self, set: &PolicySet, document: &Document) -> Vec<Problem> {
+    fn add(
+        &mut self,
+        set: &PolicySet,
+        templates: &mut Templates,
+        document: &Document,
+    ) -> Vec<Problem> {
         let mut policies: Vec<(usize, &Policy)> = set
             .policies()
             .map(|policy| (offset(policy.as_ref()), policy))
@@ -73,41 +86,53 @@ impl Sources {
                     .in_file(&document.path)
                     .at(line, column)
             };
-            match self.add_policy(policy, &name) {
-                Ok(()) => {
-                    let place = (document.path.clone(), line, column);
-                    self.places.insert(name.into(), place);
-                }
-                Err(wrong) => problems.extend(wrong.into_iter().map(place)),
+            let at = (document.path.clone(), line, column);
+            if let Err(wrong) = self.add_policy(policy, &name, at) {
+                problems.extend(wrong.into_iter().map(place));
             }
         }
         for template in set.templates() {
             let (line, column) = line_and_column(&document.text, template_offset(template));
-            problems.push(
-                Problem::new("a template that nothing links would never apply")
-                    .in_file(&document.path)
-                    .at(line, column)
-                    .hint("write it as a policy, with its principal and resource filled in"),
-            );
+            let at = (document.path.clone(), line, column);
+            if let Err(wrong) = templates.add(self, template, at) {
+                let place = |message| {
+                    Problem::new(message)
+                        .in_file(&document.path)
+                        .at(line, column)
+                };
+                problems.extend(wrong.into_iter().map(place));
+            }
         }
         problems
     }
 
-    fn add_policy(&mut self, policy: &Policy, name: &str) -> Result<(), Vec<String>> {
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',');
-        if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
-            let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
-            return Err(vec![message.to_owned()]);
-        }
-        let obligation = Obligation::of(policy.as_ref())?;
-        let named = policy.new_id(PolicyId::new(name));
-        let compiled = CompiledPolicy::new(named.as_ref(), obligation)
-            .ok_or_else(|| vec!["the policy has an unfilled slot".to_owned()])?;
-        self.set.add(named).map_err(|_| {
+    fn add_policy(
+        &mut self,
+        policy: &Policy,
+        name: &str,
+        place: (PathBuf, usize, usize),
+    ) -> Result<(), Vec<String>> {
+        check_name(name)?;
+        let id = PolicyId::new(name);
+        self.set.add(policy.new_id(id.clone())).map_err(|_| {
             vec![format!(
                 "the policy id `{name}` is taken: ids are unique over all files"
             )]
         })?;
+        self.take(&id, place)
+    }
+
+    /// Takes apart a policy of the set.
+    pub(super) fn take(
+        &mut self,
+        id: &PolicyId,
+        place: (PathBuf, usize, usize),
+    ) -> Result<(), Vec<String>> {
+        let unknown = || vec!["the policy has an unfilled slot".to_owned()];
+        let policy = self.set.policy(id).ok_or_else(unknown)?;
+        let obligation = Obligation::of(policy.as_ref())?;
+        let compiled = CompiledPolicy::new(policy.as_ref(), obligation).ok_or_else(unknown)?;
+        self.places.insert(Arc::clone(&compiled.id), place);
         self.compiled.push(Arc::new(compiled));
         Ok(())
     }
@@ -119,8 +144,11 @@ impl Sources {
             ValidationMode::Strict,
             1,
         );
-        result
+        // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
+        let mut told = HashSet::new();
+        let mut problems: Vec<Problem> = result
             .validation_errors()
+            .filter(|error| told.insert(mistake(error)))
             .map(|error| {
                 let id: &str = error.policy_id().as_ref();
                 let problem = Problem::new(error.to_string());
@@ -133,8 +161,31 @@ impl Sources {
                     None => problem,
                 }
             })
-            .collect()
+            .collect();
+        problems.sort();
+        problems
     }
+}
+
+/// Ids travel in headers, metadata and comma-joined lists.
+pub(super) fn check_name(name: &str) -> Result<(), Vec<String>> {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',');
+    if !name.is_empty() && name.len() <= 128 && name.chars().all(plain) {
+        return Ok(());
+    }
+    let message = "a policy's id must be 1 to 128 visible ASCII characters without quotes, commas or backslashes";
+    Err(vec![message.to_owned()])
+}
+
+/// What makes a mistake the same one: the policy, the kind of mistake, and where in the text it is.
+fn mistake(error: &ValidationError) -> (String, Discriminant<ValidationError>, String) {
+    let mut labels = miette::Diagnostic::labels(error).into_iter().flatten();
+    let place = labels.next().map_or_else(
+        || error.to_string(),
+        |label| format!("{}+{}", label.offset(), label.len()),
+    );
+    let policy: &str = error.policy_id().as_ref();
+    (policy.to_owned(), discriminant(error), place)
 }
 
 /// A Cedar error, placed in its file.

@@ -1,6 +1,6 @@
 //! The room as a whole: what bundles it takes and refuses, and that it judges as Cedar itself would.
 
-mod fixture;
+pub(super) mod fixture;
 mod invariants;
 mod oracle;
 mod promises;
@@ -91,8 +91,61 @@ fn policy_ids_are_unique_over_all_files_and_plain() {
 }
 
 #[test]
+fn a_template_is_judged_by_its_links() {
+    let template = r#"@id("t") permit (principal == ?principal, action, resource in ?resource);"#;
+    let link = |more: &str| {
+        format!(
+            r#"- {{ id: l, template: t, principal: {{ type: "Cardea::User", id: "https://i|alice" }}, {more} }}"#
+        )
+    };
+    let api = r#"resource: { type: "Cardea::Api", id: "a0" }"#;
+    let policies = fixture::compile_linked(template, &link(api), "[]").unwrap();
+    for (operation, allowed) in [("a0.list", true), ("a1.list", false)] {
+        let world = fixture::World::new(operation, "");
+        let principal = world.principal(&policies);
+        let judgement = policies.judge(world.question(&principal));
+        assert_eq!(judgement.verdict.is_ok(), allowed, "{operation}");
+        let expected: &[std::sync::Arc<str>] = if allowed { &["l".into()] } else { &[] };
+        assert_eq!(judgement.determining, expected);
+    }
+    for (links, expected) in [
+        (
+            link("resource: null"),
+            "l.links.yaml:1:3: `l` cannot be linked",
+        ),
+        (
+            "- { id: l, template: nothing }".to_owned(),
+            "no template has the id `nothing`",
+        ),
+        (
+            link("resource: { type: \"a b\", id: x }"),
+            "`a b` is no entity type",
+        ),
+        (link("colour: red"), "l.links.yaml:1:"),
+        ("{".to_owned(), "l.links.yaml:1:"),
+        (
+            format!("{}\n{}", link(api), link(api)),
+            "l.links.yaml:2:3: `l` cannot be linked",
+        ),
+    ] {
+        let problems = fixture::compile_linked(template, &links, "[]").unwrap_err();
+        assert!(
+            problems[0].to_string().contains(expected),
+            "{links}: {}",
+            problems[0]
+        );
+    }
+    assert!(
+        problems("permit (principal == ?principal, action, resource);").contains("needs an `@id`")
+    );
+}
+
+#[test]
 fn a_template_that_nothing_links_is_refused() {
-    assert!(problems("permit (principal == ?principal, action, resource);").contains("template"));
+    assert!(
+        problems(r#"@id("t") permit (principal == ?principal, action, resource);"#)
+            .contains("a template that nothing links")
+    );
 }
 
 #[test]

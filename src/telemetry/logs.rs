@@ -12,7 +12,7 @@ use std::io::{self, BufWriter};
 use std::sync::OnceLock;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -38,12 +38,12 @@ pub struct Settings {
     pub level: Level,
     /// How a line looks.
     pub format: Format,
-    /// Which decisions get a line. The decision record is separate and complete; these lines are for operators.
+    /// Which decisions get a line.
     pub decisions: Decisions,
 }
 
 /// How serious an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Something failed and somebody has to act.
@@ -72,7 +72,7 @@ impl From<Level> for LevelFilter {
 }
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// One JSON object a line. The default.
@@ -83,7 +83,7 @@ pub enum Format {
 }
 
 /// Which decisions get a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decisions {
     /// Every one. It costs a few microseconds each, and a line a request.

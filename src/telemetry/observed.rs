@@ -25,14 +25,14 @@ pub struct Observation {
     pub bundle: Option<BundleInForce>,
     /// Whether a newer bundle was found and refused, so that an older one stays in force.
     pub bundle_stale: bool,
-    /// Whether newer settings were found and refused.
-    pub config_stale: bool,
-    /// How many reloads of the bundle or the settings failed since the start.
+    /// How many reloads of the bundle failed since the start.
     pub reload_failures: u64,
     /// How many verified tokens are cached.
     pub cached_tokens: u64,
-    /// How many decision records were dropped since the start.
-    pub records_dropped: u64,
+    /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
+    pub shadow_disagreements: u64,
+    /// How many decisions they were not asked about, because they were too slow, since the start.
+    pub shadow_dropped: u64,
 }
 
 /// The keys of one issuer.
@@ -92,7 +92,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 4] = [
+    let numbers: [Number; 3] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -100,11 +100,6 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.bundle.stale",
             "1 where a newer bundle was refused and an older one stays.",
             |seen| u64::from(seen.bundle_stale),
-        ),
-        (
-            "cardea.config.stale",
-            "1 where newer settings were refused and older ones stay.",
-            |seen| u64::from(seen.config_stale),
         ),
         (
             "cardea.token.cache.entries",
@@ -128,16 +123,21 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_counts(meter: &Meter, observer: &Arc<Observer>) {
     type Count = (&'static str, &'static str, fn(&Observation) -> u64);
-    let counts: [Count; 2] = [
+    let counts: [Count; 3] = [
         (
             "cardea.bundle.reload.failures",
-            "Reloads of the bundle or the settings that failed.",
+            "Reloads of the bundle that failed.",
             |seen| seen.reload_failures,
         ),
         (
-            "cardea.records.dropped",
-            "Decision records that were dropped.",
-            |seen| seen.records_dropped,
+            "cardea.shadow.disagreements",
+            "Decisions that shadow policies or the candidate bundle would have made otherwise.",
+            |seen| seen.shadow_disagreements,
+        ),
+        (
+            "cardea.shadow.dropped",
+            "Decisions that shadow policies and the candidate bundle were not asked about: they were too slow.",
+            |seen| seen.shadow_dropped,
         ),
     ];
     for (name, description, count) in counts {

@@ -399,10 +399,10 @@ async fn gauges_ask_the_application() {
             age: Duration::from_secs(5),
         }),
         bundle_stale: true,
-        config_stale: false,
         reload_failures: 3,
         cached_tokens: 7,
-        records_dropped: 1,
+        shadow_disagreements: 1,
+        shadow_dropped: 2,
     }));
     assert!(!telemetry.observe(Observation::default));
     let text = telemetry.render();
@@ -413,10 +413,9 @@ async fn gauges_ask_the_application() {
         r#"cardea_bundle_info{digest="d1gest"} 1"#,
         "cardea_bundle_age_seconds 5",
         "cardea_bundle_stale 1",
-        "cardea_config_stale 0",
         "cardea_bundle_reload_failures_total 3",
         "cardea_token_cache_entries 7",
-        "cardea_records_dropped_total 1",
+        "cardea_shadow_disagreements_total 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

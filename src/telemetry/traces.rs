@@ -247,6 +247,15 @@ fn attributes(decision: &Decision) -> Vec<KeyValue> {
         let failed: Vec<_> = trail.faults.iter().map(|f| Arc::clone(&f.policy)).collect();
         list.push(KeyValue::new("cardea.policies.failed", policies(&failed)));
     }
+    if let Some(severity) = trail.notes.severity {
+        list.push(KeyValue::new("cardea.severity", severity.as_str()));
+    }
+    if !trail.notes.obligations.is_empty() {
+        list.push(KeyValue::new(
+            "cardea.obligations",
+            policies(&trail.notes.obligations),
+        ));
+    }
     if let Some(snapshot) = &trail.snapshot {
         list.push(KeyValue::new(
             "cardea.snapshot",

@@ -87,3 +87,26 @@ fn a_long_condition_is_proven_in_its_time() {
     let run = Bundle::of(&policy).prove(&[]);
     assert_eq!(run.code, 0, "{run:?}");
 }
+
+/// Links are policies; shadow policies decide nothing, and should not err all the same.
+#[test]
+fn links_count_and_shadows_do_not() {
+    let bundle = Bundle::of(
+        r#"@id("may-buy") permit (principal == ?principal, action == Cardea::Action::"shop.buy", resource);
+           @id("trial") @mode("shadow") forbid (principal, action, resource) when { context.risk.score * 100 > 1 };"#,
+    );
+    bundle.file(
+        "staff.links.yaml",
+        "- id: alice-may-buy\n  template: may-buy\n  principal: { type: 'Cardea::User', id: 'https://i|alice' }\n",
+    );
+    let invariants = bundle.file(
+        "more.cedar",
+        r#"@id("nobody-buys") forbid (principal, action == Cardea::Action::"shop.buy", resource);
+           @id("no-agent-buys") forbid (principal is Cardea::Agent, action, resource);"#,
+    );
+    let run = bundle.prove(&["--invariants", &invariants]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert_eq!(run.refuted("never_errors"), ["trial"]);
+    assert_eq!(run.refuted("invariant"), ["nobody-buys"]);
+    assert!(run.report.to_string().contains("alice-may-buy"), "{run:?}");
+}

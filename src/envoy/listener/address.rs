@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Where to listen: `127.0.0.1:9191`, `[::1]:9191`, `localhost:9191`, or `unix:/run/cardea/cardea.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,13 @@ impl<'de> Deserialize<'de> for ListenAddress {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(reader)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// As it is written, so that the settings' schema can show the default.
+impl Serialize for ListenAddress {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        writer.collect_str(self)
     }
 }
 
@@ -125,6 +132,13 @@ impl<'de> Deserialize<'de> for SocketMode {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(reader)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// As it is written, so that the settings' schema can show the default.
+impl Serialize for SocketMode {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        writer.collect_str(&format_args!("{:o}", self.0))
     }
 }
 

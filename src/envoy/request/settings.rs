@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{PathRules, Period, Problem};
 
@@ -87,7 +87,7 @@ impl RequestSettings {
 }
 
 /// Where the client's address is taken from. Never from a header unless this says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientAddress {
     /// The other end of the connection to Envoy. The default.

@@ -87,14 +87,21 @@ pub(super) fn body(decision: &Decision, reason: &Reason) -> String {
     let (http, _) = status(reason);
     let id = decision.trail.id;
     let code = reason.code();
+    // What a policy's author has to say outranks the general sentence.
+    let detail = decision
+        .trail
+        .notes
+        .said
+        .as_deref()
+        .unwrap_or(sentence(reason));
     if decision.trail.arrival.grpc {
-        return format!("{} ({code}, decision {id})", sentence(reason));
+        return format!("{detail} ({code}, decision {id})");
     }
     json!({
         "type": "about:blank",
         "title": http.phrase(),
         "status": http as i32,
-        "detail": sentence(reason),
+        "detail": detail,
         "reason": code,
         "decision": id.to_string(),
     })

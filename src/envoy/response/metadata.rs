@@ -27,6 +27,16 @@ pub(super) fn of(decision: &Decision) -> Struct {
             list(policies.map(|policy| text(policy)).collect()),
         ),
     ];
+    if let Some(severity) = trail.notes.severity {
+        entries.push(("severity", text(severity.as_str())));
+    }
+    if !trail.notes.obligations.is_empty() {
+        let obligations = trail.notes.obligations.iter().take(MAX_POLICIES);
+        entries.push((
+            "obligations",
+            list(obligations.map(|duty| text(duty)).collect()),
+        ));
+    }
     if let Some(caller) = &trail.caller {
         entries.push(("principal", text(&principal(caller))));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Period, Problem};
 
@@ -76,7 +76,7 @@ impl Default for IdentityHeaders {
 }
 
 /// What becomes of the caller's `authorization` header when a request passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// The upstream gets it. The default.
@@ -87,7 +87,7 @@ pub enum Credential {
 }
 
 /// What Envoy hears when Cardea itself cannot decide (not ready, out of time, no keys, a fault).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OwnTrouble {
     /// A denial with 503: closed, whatever `failure_mode_allow` says. The default.

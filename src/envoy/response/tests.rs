@@ -165,7 +165,10 @@ fn table() -> Vec<(Reason, i32, i32)> {
 fn g4_every_reason_has_its_status_and_none_is_an_allow() {
     for (reason, http, grpc) in table() {
         let code = reason.code();
-        let answer = answer(&refusal(reason, false), &answers());
+        let decision = refusal(reason, false);
+        assert_eq!(i32::from(http_status(&decision)), http, "{code}");
+        assert_eq!(grpc_status(&decision), grpc, "{code}");
+        let answer = answer(&decision, &answers());
         assert_eq!(answer.wire().status.as_ref().unwrap().code, grpc, "{code}");
         let denied = denied(&answer);
         assert_eq!(denied.status.unwrap().code, http, "{code}");

@@ -1,9 +1,9 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::model::SystemClock;
+use crate::model::{Period, SystemClock};
 
 const PERMIT: &str = "permit (principal, action, resource);";
 const SCHEMA: &str = include_str!("../../../policies/schema/cardea.cedarschema");
@@ -19,9 +19,10 @@ fn snapshots(folder: &Path) -> Arc<Snapshots> {
     let settings = BundleSettings {
         path: folder.to_path_buf(),
         poll: Period::millis(50),
-        reread: Period::seconds(60),
+        ..BundleSettings::default()
     };
-    Arc::new(Snapshots::new(settings, Arc::new(SystemClock)))
+    let staging = Arc::new(crate::pipeline::trial::staging());
+    Arc::new(Snapshots::new(settings, Arc::new(SystemClock), staging).unwrap())
 }
 
 /// Waits until `done` says so; the limit is for a broken build only.
@@ -132,6 +133,60 @@ fn settings_are_held_to_sensible_bounds() {
         path: PathBuf::new(),
         poll: Period::millis(1),
         reread: Period::millis(0),
+        ..BundleSettings::default()
     };
     assert_eq!(settings.problems().len(), 3);
+}
+
+#[test]
+fn r2_a_bundle_whose_own_tests_fail_is_refused_and_the_old_one_stays() {
+    let folder = bundle(PERMIT);
+    let case = |verdict: &str| {
+        let case = format!(
+            "- {{ name: anybody, given: {{ request: {{ path: / }} }}, expect: {{ verdict: {verdict} }} }}\n"
+        );
+        fs::write(folder.path().join("p.test.yaml"), case).unwrap();
+    };
+    case("allow");
+    let snapshots = snapshots(folder.path());
+    let first = snapshots.load().unwrap().id.clone();
+
+    case("deny");
+    let problems = snapshots.load().unwrap_err();
+    let told = problems[0].to_string();
+    assert!(
+        told.contains(
+            "p.test.yaml:1:1: the test `anybody` fails: verdict: expected deny, found allow"
+        ),
+        "{told}"
+    );
+    assert_eq!(snapshots.current().unwrap().id, first);
+    assert!(snapshots.stale());
+
+    fs::write(folder.path().join("p.test.yaml"), "- name: [").unwrap();
+    assert!(
+        snapshots.load().unwrap_err()[0]
+            .to_string()
+            .contains("p.test.yaml:1:")
+    );
+    assert_eq!(snapshots.current().unwrap().id, first);
+
+    case("allow");
+    assert_eq!(snapshots.load().unwrap().id, first);
+    assert!(!snapshots.stale());
+}
+
+#[test]
+fn tests_are_passed_over_only_where_the_settings_say_so() {
+    let folder = bundle(PERMIT);
+    fs::write(folder.path().join("p.test.yaml"), "- name: [").unwrap();
+    assert!(snapshots(folder.path()).load().is_err());
+    let settings = BundleSettings {
+        path: folder.path().to_path_buf(),
+        run_tests: false,
+        ..BundleSettings::default()
+    };
+    let staging = crate::pipeline::trial::staging();
+    let lenient = Snapshots::new(settings, Arc::new(SystemClock), Arc::new(staging)).unwrap();
+    assert!(lenient.load().is_ok());
 }

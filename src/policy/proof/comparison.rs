@@ -59,7 +59,10 @@ impl Inquiry<'_, '_> {
             let nothing = PolicySet::new();
             return Ok((self.all(&nothing, &scene.symbols)?, nothing));
         }
-        let here = old.policies.iter().filter(|one| self.sort.fits(one));
+        let here = old
+            .policies
+            .iter()
+            .filter(|one| one.is_live() && self.sort.fits(one));
         let here: Vec<&Prepared<'_>> = here.collect();
         for forbid in here
             .iter()

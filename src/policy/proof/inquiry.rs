@@ -32,7 +32,7 @@ pub(super) struct Scene<'i, 'a> {
     pub(super) symbols: SymEnv,
     /// What its requests keep to. Many questions are settled without it.
     promise: OnceCell<Vec<Value>>,
-    /// The policies that can apply.
+    /// The policies that can apply and decide.
     pub(super) here: Vec<&'i Prepared<'a>>,
     /// Those as they are judged.
     pub(super) set: PolicySet,
@@ -63,6 +63,11 @@ impl<'i, 'a> Inquiry<'i, 'a> {
         for policy in scene.here.clone() {
             self.policy(policy, &mut scene).await;
         }
+        let shadow = self.stage.policies.iter().filter(|one| !one.is_live());
+        for policy in shadow.filter(|one| self.sort.fits(one)) {
+            self.never_errors(policy, &scene).await;
+            self.matches(policy, &scene).await;
+        }
         let invariants = &self.stage.invariants;
         for invariant in invariants.iter().filter(|one| self.sort.fits(one)) {
             self.invariant(invariant, &scene).await;
@@ -77,7 +82,7 @@ impl<'i, 'a> Inquiry<'i, 'a> {
             .stage
             .policies
             .iter()
-            .filter(|one| self.sort.fits(one))
+            .filter(|one| one.is_live() && self.sort.fits(one))
             .collect();
         let symbols = self.stage.schema.sym_env(&self.sort.env).map_err(told)?;
         let set = set_of(here.iter().map(|one| &one.policy).cloned())?;

@@ -165,7 +165,7 @@ fn notes(stage: &Stage<'_>, findings: &Findings) -> Vec<String> {
     let idle: Vec<&str> = stage
         .policies
         .iter()
-        .filter(|one| one.policy.effect() == Effect::Forbid)
+        .filter(|one| one.is_live() && one.policy.effect() == Effect::Forbid)
         .filter(|one| findings.matched.contains(&one.topic) && !findings.met.contains(&one.topic))
         .map(|one| one.id.as_str())
         .collect();

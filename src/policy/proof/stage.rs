@@ -121,6 +121,11 @@ impl SortOfRequest<'_> {
 }
 
 impl Prepared<'_> {
+    /// Whether it decides. A shadow policy only says what it would decide.
+    pub(super) fn is_live(&self) -> bool {
+        !self.compiled.obligation.shadow
+    }
+
     /// The policy in the shape that a solver is given.
     pub(super) fn plain(&self) -> Result<Policy, String> {
         self.shaped(&[], None)
@@ -178,7 +183,7 @@ impl<'a> Old<'a> {
 fn prepared(sources: &Sources, claim: Claim) -> Result<Vec<Prepared<'_>>, Vec<Problem>> {
     let all = sources.compiled.iter().map(|compiled| {
         let id = compiled.id.to_string();
-        let policy = sources.set.policy(&PolicyId::new(&id)).cloned();
+        let policy = sources.set.policy(&PolicyId::new(&id));
         let policy = policy.ok_or_else(|| Problem::new(format!("the policy `{id}` is lost")))?;
         let json = policy.to_json().map_err(|error| {
             Problem::new(format!(
@@ -186,6 +191,12 @@ fn prepared(sources: &Sources, claim: Claim) -> Result<Vec<Prepared<'_>>, Vec<Pr
                 Chain(&error)
             ))
         })?;
+        // Anew, so that a template's link is a policy like any other.
+        let policy =
+            Policy::from_json(Some(PolicyId::new(&id)), json.clone()).map_err(|error| {
+                let error = Chain(&error);
+                Problem::new(format!("the policy `{id}` cannot be read again: {error}"))
+            })?;
         let place = sources.places.get(&*id).cloned();
         Ok(Prepared {
             topic: Topic {

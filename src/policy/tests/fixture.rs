@@ -12,16 +12,17 @@ use crate::model::{
     ResourceRule, Route, Scheme, VerifiedIdentity,
 };
 
-pub(super) const BASE_SCHEMA: &str = include_str!("../../../policies/schema/cardea.cedarschema");
+pub(in crate::policy) const BASE_SCHEMA: &str =
+    include_str!("../../../policies/schema/cardea.cedarschema");
 
-pub(super) fn document(name: &str, text: &str) -> Document {
+pub(in crate::policy) fn document(name: &str, text: &str) -> Document {
     Document {
         path: name.into(),
         text: text.to_owned(),
     }
 }
 
-pub(super) fn compile(
+pub(in crate::policy) fn compile(
     policies: &[(&str, &str)],
     entities: &[(&str, &str)],
 ) -> Result<Policies, Vec<Problem>> {
@@ -35,8 +36,24 @@ pub(super) fn compile(
     Policies::compile(&files, &operations())
 }
 
+/// Policies, some of them templates, with their links (`l.links.yaml`).
+pub(in crate::policy) fn compile_linked(
+    policies: &str,
+    links: &str,
+    entities: &str,
+) -> Result<Policies, Vec<Problem>> {
+    let files = BundleFiles {
+        schema: vec![document("s.cedarschema", BASE_SCHEMA)],
+        policies: vec![document("p.cedar", policies)],
+        links: vec![document("l.links.yaml", links)],
+        entities: vec![document("e.json", entities)],
+        ..BundleFiles::default()
+    };
+    Policies::compile(&files, &operations())
+}
+
 /// Two APIs (`a0`, `a1`) with a collection and an object each, and the generic operation of every method.
-pub(super) fn operations() -> Vec<Arc<Operation>> {
+pub(in crate::policy) fn operations() -> Vec<Arc<Operation>> {
     let mut operations = Vec::new();
     for name in ["a0", "a1"] {
         let api = api(name, Lifecycle::Active);
@@ -101,16 +118,16 @@ fn operation(api: &Arc<Api>, id: &str, method: Method, path: &str, key: &[&str])
 }
 
 /// One request in that world. Change what a test is about.
-pub(super) struct World {
-    pub(super) attributes: Option<IdentityAttributes>,
-    pub(super) request: AccessRequest,
-    pub(super) matched: Matched,
-    pub(super) facts: Facts,
+pub(in crate::policy) struct World {
+    pub(in crate::policy) attributes: Option<IdentityAttributes>,
+    pub(in crate::policy) request: AccessRequest,
+    pub(in crate::policy) matched: Matched,
+    pub(in crate::policy) facts: Facts,
 }
 
 impl World {
     /// A user who asks for object `id` (or the collection) by the operation `operation`.
-    pub(super) fn new(operation: &str, id: &str) -> Self {
+    pub(in crate::policy) fn new(operation: &str, id: &str) -> Self {
         let operation = operations()
             .into_iter()
             .find(|o| &*o.id == operation)
@@ -148,12 +165,12 @@ impl World {
         }
     }
 
-    pub(super) fn anonymous(mut self) -> Self {
+    pub(in crate::policy) fn anonymous(mut self) -> Self {
         self.attributes = None;
         self
     }
 
-    pub(super) fn principal(&self, policies: &Policies) -> Principal {
+    pub(in crate::policy) fn principal(&self, policies: &Policies) -> Principal {
         match &self.attributes {
             Some(attributes) => {
                 policies.principal(&VerifiedIdentity::assertion(attributes.clone()))
@@ -162,7 +179,7 @@ impl World {
         }
     }
 
-    pub(super) fn question<'a>(&'a self, principal: &'a Principal) -> Question<'a> {
+    pub(in crate::policy) fn question<'a>(&'a self, principal: &'a Principal) -> Question<'a> {
         Question {
             principal,
             request: &self.request,
@@ -172,7 +189,7 @@ impl World {
     }
 }
 
-pub(super) fn user(name: &str) -> IdentityAttributes {
+pub(in crate::policy) fn user(name: &str) -> IdentityAttributes {
     IdentityAttributes {
         kind: PrincipalKind::User,
         scheme: "bearer_jwt",

@@ -34,7 +34,7 @@ fn a_malformed_invariant_is_refused_with_its_place() {
         ),
         (
             r#"@id("i") @on_deny("gone") forbid (principal, action, resource);"#,
-            "chooses an answer",
+            "`@on_deny` means nothing on an invariant",
         ),
         (
             r#"@id("i") forbid (principal, action, resource) when { context.nothing };"#,

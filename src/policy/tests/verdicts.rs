@@ -1,7 +1,7 @@
 //! The rule of the house, case by case.
 
 use super::fixture::{World, compile};
-use crate::model::{Delegation, Effect, Reason, StepUp};
+use crate::model::{Delegation, Effect, Reason, Severity, StepUp};
 use crate::policy::Judgement;
 
 fn judge(policies: &str, world: &World) -> Judgement {
@@ -189,4 +189,50 @@ fn objects_carry_their_owner_tenant_and_parameters() {
         let verdict = policies.judge(world.question(&principal)).verdict;
         assert_eq!(verdict.is_ok(), allowed, "{id} {name}");
     }
+}
+
+#[test]
+fn what_the_determining_policies_note_is_gathered() {
+    let world = World::new("a0.list", "");
+    let permits = r#"
+        @obligation("notify:soc") @severity("low") permit (principal, action, resource);
+        @severity("high") permit (principal is Cardea::User, action, resource);
+        @severity("critical") permit (principal is Cardea::Agent, action, resource);"#;
+    let notes = judge(permits, &world).notes;
+    assert_eq!(notes.severity, Some(Severity::High));
+    assert_eq!(notes.obligations, ["notify:soc".into()]);
+    assert_eq!(notes.said, None);
+
+    let forbids = r#"
+        @reason("this is not yours") forbid (principal, action, resource);
+        @reason("it does not exist") @on_deny("not_found") forbid (principal, action, resource);
+        @on_deny("gone") forbid (principal, action, resource);"#;
+    let notes = judge(&format!("{permits}{forbids}"), &world).notes;
+    assert_eq!(notes.said.as_deref(), Some("it does not exist"));
+    assert_eq!((notes.severity, notes.obligations), (None, Vec::new()));
+}
+
+#[test]
+fn an_anonymous_caller_is_asked_for_a_credential_unless_it_would_not_help() {
+    let world = || World::new("a0.list", "").anonymous();
+    let about_callers = [
+        "forbid (principal is Cardea::Anonymous, action, resource);",
+        r#"forbid (principal, action, resource) unless { principal in Cardea::Role::"r0" };"#,
+        "forbid (principal, action, resource) when { context.token.assurance < 2 };",
+    ];
+    for forbid in about_callers {
+        let policies = format!("{PERMIT}{forbid}");
+        assert_eq!(
+            reason(&policies, &world()),
+            Some(Reason::CredentialMissing),
+            "{forbid}"
+        );
+    }
+    let whoever_asks = "forbid (principal, action, resource) when { context.request.documented };";
+    assert_eq!(
+        reason(&format!("{PERMIT}{whoever_asks}"), &world()),
+        Some(Reason::Forbidden)
+    );
+    let both = format!("{PERMIT}{whoever_asks}{}", about_callers[0]);
+    assert_eq!(reason(&both, &world()), Some(Reason::Forbidden));
 }

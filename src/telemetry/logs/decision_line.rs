@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Format, SpanIds};
-use crate::model::{Caller, CredentialFault, Decision, Effect, Outcome, Reason, shown};
+use crate::model::{Caller, CredentialFault, Decision, Effect, Outcome, Reason, Severity, shown};
 use crate::telemetry::words;
 
 /// How many policies a line names.
@@ -33,6 +33,10 @@ struct Line<'a> {
     policies: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     policy_errors: Vec<FailedPolicy<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    severity: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    obligations: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal<'a>>,
     #[serde(flatten)]
@@ -116,6 +120,13 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
             .map(|policy| shown(policy, 128))
             .collect(),
         policy_errors: failed_policies(decision),
+        severity: trail.notes.severity.map(Severity::as_str),
+        obligations: trail
+            .notes
+            .obligations
+            .iter()
+            .map(|duty| shown(duty, 256))
+            .collect(),
         principal: trail.caller.as_ref().map(principal),
         request: request(decision),
         trace_id: ids.map(|ids| ids.trace.to_string()),

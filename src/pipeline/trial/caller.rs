@@ -1,0 +1,130 @@
+//! Who is supposed to ask.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+use super::scalar::{Names, When, Words};
+use crate::identity::{SUPPOSED_ISSUER, SUPPOSED_LIFE};
+use crate::model::{IdentityAttributes, PrincipalKind};
+
+/// `anonymous`, or what is known of somebody.
+#[derive(Debug, Clone, Default)]
+pub enum CallerForm {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+    /// Somebody.
+    Known(Box<CallerParts>),
+}
+
+/// What is known of a caller. What is left out is as a plain valid credential has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallerParts {
+    /// `user` (the default), `client`, `workload` or `agent`.
+    pub kind: Option<PrincipalKind>,
+    /// Who vouches. Default: `https://issuer.test`.
+    pub issuer: Option<String>,
+    /// The holder. Default: `somebody`.
+    pub subject: Option<String>,
+    /// The OAuth client. Default for a client: its subject.
+    #[serde(alias = "clientId")]
+    pub client_id: Option<String>,
+    /// Roles.
+    pub roles: Names,
+    /// Groups.
+    pub groups: Names,
+    /// Tenant.
+    pub tenant: Option<String>,
+    /// Scopes: a list, or a text with spaces.
+    pub scopes: Words,
+    /// Audiences.
+    pub audience: Names,
+    /// Authentication context class.
+    pub acr: Option<String>,
+    /// How the holder logged in.
+    pub amr: Names,
+    /// Ordered level; 0 is unknown.
+    pub assurance: u8,
+    /// When the holder logged in.
+    #[serde(alias = "authTime")]
+    pub auth_time: Option<When>,
+    /// When the credential ends. Default: five minutes later.
+    #[serde(alias = "expiresAt")]
+    pub expires_at: Option<When>,
+    /// Whether the sender proved possession of a key.
+    #[serde(alias = "senderConstrained")]
+    pub sender_constrained: bool,
+    /// Further claims.
+    pub claims: BTreeMap<String, Names>,
+}
+
+impl CallerParts {
+    /// The caller as the rest of the house knows one.
+    #[must_use]
+    pub fn attributes(&self, now: Timestamp) -> IdentityAttributes {
+        let subject = self.subject.as_deref().unwrap_or("somebody").to_owned();
+        let kind = self.kind.unwrap_or(PrincipalKind::User);
+        let own_client = (kind == PrincipalKind::Client).then(|| subject.clone());
+        let claims = self.claims.iter();
+        IdentityAttributes {
+            kind,
+            scheme: "bearer_jwt",
+            issuer: self.issuer.as_deref().unwrap_or(SUPPOSED_ISSUER).into(),
+            client_id: self.client_id.clone().or(own_client),
+            subject,
+            audience: self.audience.0.clone(),
+            scopes: self.scopes.0.clone(),
+            amr: self.amr.0.clone(),
+            acr: self.acr.clone(),
+            assurance: self.assurance,
+            auth_time: self.auth_time.map(|at| at.0),
+            issued_at: None,
+            expires_at: self.expires_at.map_or_else(
+                || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
+                |at| at.0,
+            ),
+            token_id: None,
+            sender_constrained: self.sender_constrained,
+            roles: self.roles.0.clone(),
+            groups: self.groups.0.clone(),
+            tenant: self.tenant.clone(),
+            claims: claims
+                .map(|(name, values)| (name.clone(), values.0.clone()))
+                .collect(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CallerForm {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(CallerVisitor)
+    }
+}
+
+struct CallerVisitor;
+
+impl<'de> Visitor<'de> for CallerVisitor {
+    type Value = CallerForm;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`anonymous`, or a caller with `kind`, `subject`, `roles` and so on")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<CallerForm, E> {
+        match text {
+            "anonymous" => Ok(CallerForm::Anonymous),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<CallerForm, A::Error> {
+        let parts = CallerParts::deserialize(MapAccessDeserializer::new(members))?;
+        Ok(CallerForm::Known(Box::new(parts)))
+    }
+}

@@ -1,0 +1,116 @@
+//! What was decided, as one JSON object.
+
+use serde::Serialize;
+
+use crate::envoy::response;
+use crate::model::{Decision, Effect, Problem};
+use crate::pipeline::trial::Found;
+
+/// What was decided of one request. `decision` is what AuthZEN asks for; the rest says why.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    verdict: &'static str,
+    decision: bool,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<i32>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    policies: Vec<String>,
+    errors: Vec<Failure>,
+    operation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step_up: Option<StepUp>,
+    snapshot: String,
+}
+
+/// A policy that could not be evaluated.
+#[derive(Debug, Serialize)]
+struct Failure {
+    policy: String,
+    effect: &'static str,
+    message: String,
+}
+
+/// The login that would be enough (RFC 9470).
+#[derive(Debug, Serialize)]
+struct StepUp {
+    acr_values: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<u32>,
+}
+
+impl Answer {
+    /// What is said of a decision.
+    #[must_use]
+    pub fn of(decision: &Decision) -> Self {
+        let found = Found::of(decision, response::http_status);
+        let trail = &decision.trail;
+        let errors = found.errors.into_iter();
+        Self {
+            verdict: found.verdict,
+            decision: decision.allowed(),
+            status: found.status,
+            grpc_status: trail.arrival.grpc.then(|| response::grpc_status(decision)),
+            reason: found.reason,
+            detail: found.detail,
+            policies: found.policies,
+            errors: errors
+                .map(|fault| Failure {
+                    policy: fault.policy.to_string(),
+                    effect: match fault.effect {
+                        Effect::Permit => "permit",
+                        Effect::Forbid => "forbid",
+                    },
+                    message: fault.message,
+                })
+                .collect(),
+            operation: found.operation,
+            step_up: found.step_up.map(|step_up| StepUp {
+                acr_values: step_up.acr_values,
+                max_age: step_up.max_age,
+            }),
+            snapshot: trail
+                .snapshot
+                .as_ref()
+                .map_or_else(String::new, |id| id.as_str().to_owned()),
+        }
+    }
+}
+
+/// What is said of a line that is no request: it is denied, as a check that cannot be read is.
+#[derive(Debug, Serialize)]
+pub struct NoRequest {
+    verdict: &'static str,
+    decision: bool,
+    error: Mistake,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Serialize)]
+struct Mistake {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl NoRequest {
+    /// What is said of the line of that number.
+    #[must_use]
+    pub fn of(line: u64, problem: Problem) -> Self {
+        Self {
+            verdict: "deny",
+            decision: false,
+            error: Mistake {
+                line,
+                column: problem.at.map(|(_, column)| column),
+                message: problem.message,
+                hint: problem.hint,
+            },
+        }
+    }
+}

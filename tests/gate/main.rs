@@ -1,0 +1,22 @@
+//! The gate from outside: Cardea asked over gRPC as Envoy asks, by friends and by attackers. Names carry the row of the
+//! catalogue of attacks that a test meets.
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::string_slice,
+    reason = "tests read files when they like, and cut texts they wrote themselves"
+)]
+
+mod answers;
+mod caching;
+mod child;
+mod credentials;
+mod health;
+mod issuer;
+mod keys;
+mod policies;
+mod reload;
+mod requests;
+mod secrets;
+mod start;
+mod world;
