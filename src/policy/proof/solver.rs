@@ -24,7 +24,7 @@ pub struct Solver {
 
 /// Why no solver can be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the solver `{}` {why}; install cvc5 1.3.1 or newer (`scripts/install-cvc5.sh`) and name it with `--solver` or CARDEA_CVC5", program.display())]
+#[error("the solver `{}` {why}; install cvc5 (`scripts/install-cvc5.sh`, or a package of your system) and name it with `--solver` or CARDEA_CVC5", program.display())]
 pub struct NoSolver {
     program: PathBuf,
     why: String,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request};
+use cedar_policy::{Authorizer, Entities, PolicySet, Request};
 use cedar_policy_core::ast::EntityUID;
 
 use super::fixture::operations;
@@ -42,21 +42,30 @@ fn every_request_that_cardea_builds_keeps_the_promises_of_proofs() {
             route: &policies.slices[&operation.id].target.route,
             principal: principal.0.kind,
         };
-        let promise = conditions(&subject, &mentioned()).join(" && ");
-        let permit = format!("permit (principal, action, resource) when {{ {promise} }};");
-        let set: PolicySet = permit.parse().unwrap();
+        // Each alone, so that a broken one shows.
+        let promises = conditions(&subject, &mentioned());
+        let permits = promises
+            .iter()
+            .map(|promise| format!("permit (principal, action, resource) when {{ {promise} }};\n"));
+        let set: PolicySet = permits.collect::<String>().parse().unwrap();
         let response = Authorizer::new().is_authorized(
             &Request::from(request),
             &set,
             &Entities::from(entities),
         );
         let errors: Vec<_> = response.diagnostics().errors().collect();
-        assert_eq!(
-            response.decision(),
-            Decision::Allow,
-            "{}: {promise}: {errors:?}",
-            operation.id
-        );
+        let kept: BTreeSet<String> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        let broken = promises
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !kept.contains(&format!("policy{number}")))
+            .map(|(_, promise)| promise);
+        let broken: Vec<&String> = broken.collect();
+        assert!(broken.is_empty(), "{}: {broken:?} {errors:?}", operation.id);
         held += 1;
     }
     assert_eq!(held, operations().len() * 5);
