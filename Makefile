@@ -45,7 +45,7 @@ figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, 
 $(ENVOY):
 	scripts/install-envoy.sh $(ENVOY_VERSION) $@
 
-$(CVC5):
+$(CVC5): scripts/install-cvc5.sh scripts/cvc5-repl.py
 	scripts/install-cvc5.sh $(CVC5_VERSION) $@
 
 $(TARGET)/tools/bin/cargo-deny:

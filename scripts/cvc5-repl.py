@@ -57,6 +57,9 @@ def main():
         except RuntimeError as error:
             message = " ".join(str(error).split()).replace('"', '""')
             answer = f'(error "{message}")\n'
+        if answer.startswith("unknown"):
+            # The library adds why, as in `unknown (TIMEOUT)`; the program does not.
+            answer = "unknown\n"
         if answer:
             sys.stdout.write(answer)
             sys.stdout.flush()

@@ -41,7 +41,7 @@ pub(super) struct ProveCommand {
     #[arg(long, value_name = "PATH", env = "CARDEA_CVC5", default_value = "cvc5")]
     solver: PathBuf,
     /// How long the solver may take over one question
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(long, value_name = "TIME", default_value = "30s")]
     question_timeout: Period,
     /// How long the whole run may take
     #[arg(long, value_name = "TIME", default_value = "5m")]

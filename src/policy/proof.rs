@@ -31,6 +31,7 @@ mod witness;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 pub use report::{Claim, Refuted, Report, Sort, Topic, Unsettled, Verdict, Witness};
@@ -83,8 +84,9 @@ pub enum Failure {
     NoSolver(NoSolver),
 }
 
-/// The stack of a thread that turns policies into logic, which recurses as deep as they nest.
-const STACK: usize = 64 * 1024 * 1024;
+/// The stack of a thread that turns policies into logic, which recurses as deep as they nest. It takes memory only as it is
+/// used.
+const STACK: usize = 256 * 1024 * 1024;
 
 /// Proves what it can. Blocks for as long as `limits` allow, and starts solvers as processes of its own.
 ///
@@ -96,8 +98,23 @@ pub fn prove(
     limits: Limits,
     clock: &dyn Clock,
 ) -> Result<Report, Failure> {
+    std::thread::scope(|scope| {
+        let run = || run(task, solver, limits, clock);
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, run);
+        joined(thread).unwrap_or_else(|message| Err(broken(message)))
+    })
+}
+
+fn run(
+    task: &Task<'_>,
+    solver: &Solver,
+    limits: Limits,
+    clock: &dyn Clock,
+) -> Result<Report, Failure> {
     let stage = Stage::prepare(task).map_err(Failure::Problems)?;
-    let runtime = runtime().map_err(Failure::Problems)?;
+    let runtime = runtime().map_err(broken)?;
     runtime
         .block_on(solver.try_out())
         .map_err(Failure::NoSolver)?;
@@ -107,7 +124,7 @@ pub fn prove(
     let deadline = clock.monotonic().checked_add(limits.time);
     let time_is_up = || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
     let work = || work(&stage, solver, &ledger, &next, &time_is_up);
-    let started = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let threads: Vec<_> = (0..limits.solvers.get().min(stage.sorts.len()))
             .map(|_| {
                 std::thread::Builder::new()
@@ -115,18 +132,22 @@ pub fn prove(
                     .spawn_scoped(scope, work)
             })
             .collect();
-        let ends = threads.into_iter().map(|thread| match thread {
-            Ok(thread) => thread
-                .join()
-                .map_err(|_| "a thread of the proof panicked".to_owned()),
-            Err(error) => Err(format!("cannot start a thread: {error}")),
-        });
-        ends.collect::<Result<Vec<()>, String>>()
-    });
-    match started {
-        Ok(_) => Ok(ledger.report(&stage)),
-        Err(message) => Err(Failure::Problems(vec![Problem::new(message)])),
-    }
+        threads.into_iter().try_for_each(joined)
+    })
+    .map_err(broken)?;
+    Ok(ledger.report(&stage))
+}
+
+/// What a thread gave, or why there is none.
+fn joined<T>(thread: std::io::Result<ScopedJoinHandle<'_, T>>) -> Result<T, String> {
+    let thread = thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    thread
+        .join()
+        .map_err(|_| "a thread of the proof panicked".to_owned())
+}
+
+fn broken(message: String) -> Failure {
+    Failure::Problems(vec![Problem::new(message)])
 }
 
 /// Takes one sort of request after the other until none is left.
@@ -139,7 +160,7 @@ fn work(
 ) {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(problems) => return ledger.broken(problems),
+        Err(message) => return ledger.broken(message),
     };
     let mut asker = Asker::new(solver);
     while let Some(sort) = stage.sorts.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -154,9 +175,9 @@ fn work(
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Vec<Problem>> {
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| vec![Problem::new(format!("cannot start a runtime: {error}"))])
+        .map_err(|error| format!("cannot start a runtime: {error}"))
 }

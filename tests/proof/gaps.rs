@@ -80,10 +80,10 @@ fn a_run_whose_time_is_up_proves_nothing() {
 /// Its logic doubles with each step, and cannot be made in the time of the universe.
 #[test]
 fn logic_that_is_too_large_ends_the_run_unproven() {
-    let mut condition = "(context.token has acr && context.token.acr == \"x\")".to_owned();
-    for n in 0..40 {
-        condition =
-            format!("(if {condition} then context.risk.score > {n} else context.risk.score < {n})");
+    let part = "context.token has acr && context.token.acr != \"x\"";
+    let mut condition = part.to_owned();
+    for _ in 0..40 {
+        condition = format!("({condition}) == true && {part}");
     }
     let policy = format!(
         "@id(\"deep\") permit (principal, action == Cardea::Action::\"shop.buy\", resource) when {{ {condition} }};"

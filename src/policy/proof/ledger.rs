@@ -7,7 +7,6 @@ use cedar_policy::Effect;
 
 use super::report::{Claim, Refuted, Report, Sort, Topic, Unsettled, Verdict, Witness};
 use super::stage::{Prepared, SortOfRequest, Stage};
-use crate::model::Problem;
 
 /// What all inquiries found so far.
 #[derive(Debug, Default)]
@@ -68,12 +67,11 @@ impl Ledger {
     }
 
     /// Notes that nothing more can be asked.
-    pub(super) fn broken(&self, problems: Vec<Problem>) {
-        let unsettled = problems.into_iter().map(|problem| Unsettled {
+    pub(super) fn broken(&self, reason: String) {
+        self.findings().unsettled.insert(Unsettled {
             topic: about(Claim::NeverErrors),
-            reason: problem.to_string(),
+            reason,
         });
-        self.findings().unsettled.extend(unsettled);
     }
 
     /// Notes that a claim stays open for a sort of request.
