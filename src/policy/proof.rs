@@ -6,7 +6,7 @@
 //! speaks against the claim. It finds one, which is then replayed by Cedar's own authorizer and shown; or proves that
 //! there is none; or gives up, which proves nothing.
 //!
-//! The requests are those that fit the schema and keep the promises of [`promise`]: what Cardea says of every request.
+//! The requests are those that fit the schema and keep the promises of `promise`: what Cardea says of every request.
 //! The hierarchies of roles and objects are any, not only those that the bundle's entity files name today.
 //!
 //! - `promise`: what every request keeps to.
