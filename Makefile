@@ -25,7 +25,7 @@ test: $(ENVOY) $(CVC5) ## Every test, the ones through a real Envoy included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
-lint: ## Formatting, lints, documentation, scripts
+lint: ## Formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -46,28 +46,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Every mistake in the section.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if !(1..=10_000).contains(&self.connections) {
-            problems.push(Problem::new(
-                "`admin.connections` is not between 1 and 10000",
-            ));
-        }
-        if self.header_timeout < Period::millis(10) || self.header_timeout > Period::seconds(60) {
-            problems.push(Problem::new(
-                "`admin.header_timeout` is not between `10ms` and `1m`",
-            ));
-        }
-        if self.connection_lifetime < Period::millis(10)
-            || self.connection_lifetime > Period::seconds(86_400)
-        {
-            problems.push(Problem::new(
-                "`admin.connection_lifetime` is not between `10ms` and `24h`",
-            ));
-        }
-        problems
+        let (short, day) = (Period::millis(10), Period::seconds(24 * 60 * 60));
+        let (head, life) = (self.header_timeout, self.connection_lifetime);
+        [
+            Problem::out_of_bounds("admin.connections", self.connections, 1..=10_000),
+            Problem::out_of_bounds("admin.header_timeout", head, short..=Period::seconds(60)),
+            Problem::out_of_bounds("admin.connection_lifetime", life, short..=day),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

@@ -1,10 +1,13 @@
 //! The command line: one file a command.
 
+mod access;
 mod bundle;
 mod check;
 mod config;
 mod decide;
 mod demo;
+mod excerpt;
+mod generate;
 #[cfg(feature = "prove")]
 mod prove;
 mod serve;
@@ -55,7 +58,11 @@ enum Command {
     /// Answer Envoy's checks until SIGTERM
     Serve(ConfigArgument),
     /// Validate settings and bundle, and print every mistake at once
-    Check(ConfigArgument),
+    Check(check::CheckCommand),
+    /// Write the Cedar schema, or a starter set of policies, that API documents ask for
+    Generate(generate::GenerateCommand),
+    /// Show who can do what
+    Access(access::AccessCommand),
     /// Pack, sign and verify policies as one file
     Bundle(bundle::BundleCommand),
     /// Run the bundle's tests
@@ -101,7 +108,9 @@ impl ConfigArgument {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
-        Command::Check(argument) => check::run(&argument).map(|()| DONE),
+        Command::Check(command) => check::run(&command).map(|()| DONE),
+        Command::Generate(command) => generate::run(&command).map(|()| DONE),
+        Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
@@ -131,6 +140,13 @@ fn tell(problems: &[Problem]) {
         // With nowhere left to complain to, the exit code has to do.
         let _ = writeln!(err, "error: {problem}");
     }
+}
+
+/// A value as indented JSON, with a line end.
+fn json(value: &impl serde::Serialize) -> Result<String, Vec<Problem>> {
+    serde_json::to_string_pretty(value)
+        .map(|text| format!("{text}\n"))
+        .map_err(|error| vec![Problem::new(format!("cannot print JSON: {error}"))])
 }
 
 /// Prints text on standard output. A reader that went away (`| head`) is no error.

@@ -71,10 +71,10 @@ impl Config {
             self.admin.problems(),
             self.bundle.problems(),
             self.request.problems(),
-            envoy::check_together(&self.request, &self.listen),
+            envoy::problems_between(&self.request, &self.listen),
             self.identity.problems(),
             self.context.problems(),
-            self.answer.resolve().err().unwrap_or_default(),
+            self.answer.problems(),
             self.telemetry.problems(),
         ]
         .concat()

@@ -38,9 +38,9 @@ pub use response::{Answer, AnswerSettings, Answers};
 
 use crate::model::Problem;
 
-/// Checks the settings of this room against each other. Each section checks itself besides.
+/// What is wrong between sections of this room that are well by themselves.
 #[must_use]
-pub fn check_together(request: &RequestSettings, listen: &ListenSettings) -> Vec<Problem> {
+pub fn problems_between(request: &RequestSettings, listen: &ListenSettings) -> Vec<Problem> {
     // Headers, addresses, certificates and metadata travel beside the body.
     const BESIDE_THE_BODY: usize = 256 * 1024;
     let needed = request
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_default_settings_agree_with_each_other() {
-        let problems = check_together(&RequestSettings::default(), &ListenSettings::default());
+        let problems = problems_between(&RequestSettings::default(), &ListenSettings::default());
         assert_eq!(problems, []);
     }
 
@@ -76,7 +76,7 @@ mod tests {
             max_message_bytes: 1024 * 1024,
             ..ListenSettings::default()
         };
-        let problems = check_together(&RequestSettings::default(), &listen);
+        let problems = problems_between(&RequestSettings::default(), &listen);
         assert!(problems[0].message.contains("`listen.max_message_bytes`"));
     }
 }

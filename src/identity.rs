@@ -142,6 +142,12 @@ impl<P: Send + Sync + 'static> Identity<P> {
         if !problems.is_empty() {
             return Err(problems);
         }
+        for (names, issuers) in settings.shared_names() {
+            tracing::warn!(
+                ?issuers,
+                "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
+            );
+        }
         let readiness = Readiness::new(settings.issuers.iter().map(|issuer| !issuer.required));
         let sources = bearer::key_sources(&settings.issuers, |index| Surroundings {
             clock: Arc::clone(&clock),

@@ -11,6 +11,7 @@
 //! reader.rs      document to API                        operations.rs  paths to operations
 //! parameters.rs  which query parameters come once       assembly.rs    all documents together, host by host
 //! router.rs      method and path to operation           report.rs      collects the mistakes of a document
+//! outline.rs     what documents say for authors alone: security, summaries, the names in paths and bodies
 //! ```
 //!
 //! # What matches
@@ -25,6 +26,7 @@ mod assembly;
 mod document;
 mod extension;
 mod operations;
+mod outline;
 mod parameters;
 mod reader;
 mod report;
@@ -35,6 +37,8 @@ mod template;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use self::outline::{Field, Outline, Requirement, Security, outlines};
 
 use self::reader::Compiled;
 use self::router::Router;

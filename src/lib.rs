@@ -1,4 +1,24 @@
 //! Cardea decides, for every API request that Envoy holds at the door, whether the door opens.
+//!
+//! Start in [`pipeline`]: it is the road of a request, top to bottom, on one page. Modules below stand in layers, and each
+//! imports only from layers below its own.
+//!
+//! | layer | module | asks, or holds |
+//! |---|---|---|
+//! | 6 | [`cli`] | the commands, one file each |
+//! | 5 | [`app`] | the composition root: every part built from its own settings, threads, drain |
+//! | 4 | [`config`] | the settings file: a list of sections, each owned by its part |
+//! | 3 | [`envoy`] | what does Envoy ask, and how does it hear the answer? |
+//! | 3 | [`admin`] | what do operators read? |
+//! | 2 | [`pipeline`] | the road, the snapshot it is walked with, and how a changed one takes its place |
+//! | 1 | [`inventory`] | which documented operation is it? |
+//! | 1 | [`identity`] | who asks? |
+//! | 1 | [`context`] | in which circumstances? |
+//! | 1 | [`policy`] | may they? |
+//! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
+//! | 0 | [`model`] | the vocabulary all of them share |
+//!
+//! The crate is a library for the sake of its tests and benchmarks; it promises no stable API.
 #![forbid(unsafe_code)]
 
 pub mod admin;

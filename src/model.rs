@@ -4,6 +4,7 @@
 //! afterwards; proof is a value ([`VerifiedIdentity`], [`Permit`]) with private fields and one constructor each, called
 //! `assertion`, so that one search finds every place that claims proof.
 
+mod bytes;
 mod clock;
 mod decision;
 mod facts;
@@ -22,6 +23,7 @@ mod secret;
 pub mod json;
 pub mod yaml;
 
+pub use bytes::every_byte;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
     ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,

@@ -6,7 +6,7 @@
 //! on what), `evidence` (the context, one line a fact) and `judge` (the verdict).
 //!
 //! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
-//! because they cost a third of the public ones; both crates are pinned to one version, and the tests hold every decision
+//! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision
 //! against Cedar's own authorizer.
 
 mod bundle;
@@ -16,7 +16,11 @@ mod explain;
 mod invariant;
 mod judge;
 mod links;
+mod lint;
+mod nearest;
 mod obligation;
+mod placeless;
+mod print;
 #[cfg(feature = "prove")]
 pub mod proof;
 mod reads;
@@ -37,9 +41,11 @@ pub use bundle::{
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
-pub use explain::{Clause, Explanation, Fact, Nearest, PolicyView, State};
+pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
 pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
+pub use lint::{Rule, Surroundings, Warning};
+pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
 
 use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
@@ -75,11 +81,12 @@ impl Policies {
         let (sources, schema) = both(sources, schema)?;
         let wrong = sources.validate(&schema);
         let entities = statics::parse(&files.entities, &schema);
-        let statics = match (wrong.is_empty(), entities) {
+        let mut statics = match (wrong.is_empty(), entities) {
             (true, entities) => entities?,
             (false, Ok(_)) => return Err(wrong),
             (false, Err(more)) => return Err([wrong, more].concat()),
         };
+        statics.learn_routes(operations);
         let actions = schema
             .action_entities()
             .map_err(|error| vec![Problem::new(format!("the schema's actions: {error}"))])?;
@@ -191,6 +198,14 @@ impl Policies {
     #[must_use]
     pub fn entities(&self) -> usize {
         self.statics.len()
+    }
+
+    /// The ids of all permits in force.
+    pub fn permits(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.sources.compiled.iter();
+        all.filter(|policy| !policy.obligation.shadow)
+            .filter(|policy| policy.effect == cedar_policy_core::ast::Effect::Permit)
+            .map(|policy| &policy.id)
     }
 
     /// The assembled schema.

@@ -70,7 +70,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Every mistake in the section.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -17,11 +17,12 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, Meta, UseTree};
 
 /// The layers, lowest first. A module imports only from layers below its own.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["model"],
     &["identity", "inventory", "context", "policy", "telemetry"],
     &["pipeline"],
     &["envoy", "admin"],
+    &["rehearsal"],
     &["config"],
     &["app"],
     &["cli"],
@@ -33,7 +34,8 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("cedar", &["policy"]),
     // Exporters speak OTLP, whose metadata and TLS settings are tonic's types.
     ("tonic", &["envoy", "telemetry::collector"]),
-    ("prost", &["envoy"]),
+    // Checks from files are read by the same code as checks from Envoy, so they become its messages first.
+    ("prost", &["envoy", "rehearsal"]),
     // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
@@ -61,18 +63,30 @@ const NAMES: [(&str, &[&str]); 3] = [
             "admin::routes",
             "cli::demo",
             "identity::fetch",
+            "pipeline::source",
         ],
     ),
     // A principal of a caller who is supposed and not proven, and decisions about one: nothing that answers Envoy may
     // come near them.
-    ("supposed", &["policy", "pipeline::rehearsal"]),
-    ("rehearse", &["cli"]),
+    (
+        "supposed",
+        &[
+            "policy",
+            "pipeline::rehearsal",
+            "pipeline::trial",
+            "rehearsal",
+            "identity",
+            "cli",
+        ],
+    ),
+    ("rehearse", &["cli", "pipeline::trial", "rehearsal"]),
 ];
 
 /// Proofs, and the one module that may make each.
-const PROOFS: [(&str, &str); 2] = [
+const PROOFS: [(&str, &str); 3] = [
     ("Permit::assertion", "policy::judge"),
     ("VerifiedIdentity::assertion", "identity::bearer"),
+    ("Verified::assertion", "policy::bundle::signature"),
 ];
 
 #[test]
@@ -510,7 +524,12 @@ mod a_check_finds {
             "use crate::model::VerifiedIdentity; fn f() { VerifiedIdentity::assertion(); }";
         for (file, text) in [
             ("lib.rs", lib.as_str()),
-            ("policy.rs", "mod judge;"),
+            ("policy.rs", "mod bundle; mod judge;"),
+            ("policy/bundle.rs", "mod signature;"),
+            (
+                "policy/bundle/signature.rs",
+                "fn f() { Verified::assertion(); }",
+            ),
             ("policy/judge.rs", judge),
             ("identity.rs", "mod bearer;"),
             ("identity/bearer.rs", bearer),

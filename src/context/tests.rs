@@ -1,27 +1,15 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{
-    Body, CanonicalPath, Clock, Headers, Host, Method, PathRules, Peer, Query, Scheme, SystemClock,
-};
+use crate::model::{CanonicalPath, Clock, Host, PathRules, SystemClock};
 
 fn request(address: Option<&str>) -> AccessRequest {
     AccessRequest {
-        id: "1".to_owned(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("api.example.com").unwrap(),
-        path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
-        query: Query::default(),
-        headers: Headers::default(),
-        body: Body::default(),
         client_address: address.map(|text| text.parse().unwrap()),
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
+        ..AccessRequest::bare(
+            Host::parse("api.example.com").unwrap(),
+            CanonicalPath::parse("/", PathRules::default()).unwrap(),
+        )
     }
 }
 

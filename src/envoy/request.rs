@@ -163,24 +163,34 @@ fn read_body(
             "the body is longer than `request.max_body_bytes`",
         ));
     }
+    let arrived = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let announced = announced(http.size, headers);
+    let truncated = !bytes.is_empty() && (announced > arrived || is_marked(headers));
     Ok(Body {
-        truncated: !bytes.is_empty() && is_cut(http.size, bytes.len(), headers),
+        length: if truncated && announced <= arrived {
+            u64::MAX
+        } else {
+            arrived.max(announced)
+        },
+        truncated,
         bytes,
     })
 }
 
-/// Whether the upstream gets more than arrived here. A caller can only add a reason to think so, never take one away:
-/// Envoy's own word stands beside any the caller sent.
-fn is_cut(size: i64, arrived: usize, headers: &Headers) -> bool {
-    let longer = |length: u64| usize::try_from(length).map_or(true, |length| length > arrived);
-    let marked = headers
+/// Whether Envoy says that the upstream gets more than arrived here. A caller can only add a reason to think so, never
+/// take one away: Envoy's own word stands beside any the caller sent.
+fn is_marked(headers: &Headers) -> bool {
+    headers
         .values("x-envoy-auth-partial-body")
-        .any(|value| value != b"false");
-    let announced = headers
+        .any(|value| value != b"false")
+}
+
+/// The longest body that anybody announces.
+fn announced(size: i64, headers: &Headers) -> u64 {
+    let lengths = headers
         .values("content-length")
-        .filter_map(|value| std::str::from_utf8(value).ok()?.parse().ok())
-        .any(longer);
-    marked || announced || u64::try_from(size).is_ok_and(longer)
+        .filter_map(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    lengths.chain(u64::try_from(size)).max().unwrap_or_default()
 }
 
 /// The server name in the spelling hosts have, so that policies can compare the two.

@@ -11,7 +11,7 @@ mod upstream;
 
 pub use settings::{AnswerSettings, Answers, Credential, IdentityHeaders, OwnTrouble};
 
-use crate::model::{Decision, Outcome, Permit, Reason};
+use crate::model::{Decision, Outcome, Permit, Reason, every_byte};
 
 use super::proto::auth::check_response::HttpResponse;
 use super::proto::auth::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
@@ -178,7 +178,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
 /// single spaces within, so that CR, LF or NUL can never be emitted (Envoy passes them on to HTTP/1.1 clients).
 fn header(name: &str, value: String) -> Option<HeaderValueOption> {
     let visible = |b: u8| (0x20..0x7f).contains(&b);
-    if !value.bytes().all(visible) || value.trim() != value {
+    if !every_byte(value.as_bytes(), visible) || value.starts_with(' ') || value.ends_with(' ') {
         return None;
     }
     Some(HeaderValueOption {

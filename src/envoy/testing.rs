@@ -199,6 +199,14 @@ pub(super) fn check(headers: &[(&str, &str)]) -> full::CheckRequest {
     }
 }
 
+/// Asks, with further headers.
+pub(super) async fn ask(
+    client: &mut AuthorizationClient<Channel>,
+    headers: &[(&str, &str)],
+) -> full::CheckResponse {
+    client.check(check(headers)).await.unwrap().into_inner()
+}
+
 /// The gRPC code of an answer; panics where there is none, which Envoy would take for ALLOW.
 pub(super) fn code(answer: &full::CheckResponse) -> i32 {
     answer.status.as_ref().expect("a status").code

@@ -52,7 +52,7 @@ fn reload_interval() -> Period {
 }
 
 impl TlsSettings {
-    /// All mistakes in this section, as far as they show without reading files.
+    /// Everything that is wrong with these settings, as far as it shows without reading files.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

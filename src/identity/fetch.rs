@@ -176,6 +176,10 @@ const ACCEPT: &str = "application/jwk-set+json, application/json";
 async fn read_file(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
     let name = || path.display().to_string();
     let failed = |error: std::io::Error| FetchError::File(name(), error.kind());
+    // To open a pipe waits for its other end, on a thread that nothing ends.
+    if !tokio::fs::metadata(path).await.map_err(failed)?.is_file() {
+        return Err(failed(std::io::ErrorKind::InvalidInput.into()));
+    }
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut text = Vec::new();
     let limit = SIZE_LIMIT as u64 + 1;
@@ -232,6 +236,17 @@ mod tests {
         }
         assert!(named(far, "https://keys.example/all").is_ok());
         assert!(named("http://127.0.0.1:1/x", "http://127.0.0.1:2/keys").is_ok());
+    }
+
+    #[tokio::test]
+    async fn k1_keys_in_what_is_no_file_are_refused_and_nothing_waits_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        // A socket stands for pipes and devices.
+        let path = folder.path().join("keys.json");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = read_file(&path).await.unwrap_err();
+        let kind = std::io::ErrorKind::InvalidInput;
+        assert_eq!(error, FetchError::File(path.display().to_string(), kind));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::denial::Denial;
 use super::ground::Ground;
 use crate::model::{
     AccessRequest, Arrival, ColdStep, CredentialFault as Fault, Reason, Refusal, VerifiedIdentity,
+    every_byte,
 };
 
 /// A way of proving who one is. A new one is a file with an implementation, and a line in [`super::schemes`].
@@ -149,7 +150,8 @@ fn split(field: &[u8]) -> Option<(&str, &str)> {
     let (name, credential) = std::str::from_utf8(field).ok()?.split_once(' ')?;
     let scheme = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let clean = !name.is_empty() && name.bytes().all(scheme);
-    let visible = !credential.is_empty() && credential.bytes().all(|b| b.is_ascii_graphic());
+    let graphic = |b: u8| (b > 0x20) & (b < 0x7f);
+    let visible = !credential.is_empty() && every_byte(credential.as_bytes(), graphic);
     (clean && visible).then_some((name, credential))
 }
 

@@ -199,7 +199,8 @@ pub struct ClaimSettings {
     /// Further claims for policies, each as a set of strings. Strings, booleans and integers (alone or in an array)
     /// become text; anything else (null, fractions, objects) is left out.
     pub expose: Vec<String>,
-    /// Put before each role, so that two issuers' roles cannot be mistaken for each other.
+    /// Put before each role, so that two issuers' roles cannot be mistaken for each other. Every issuer needs one then,
+    /// and none may begin with another's.
     pub role_prefix: String,
     /// Put before each group, for the same purpose.
     pub group_prefix: String,
@@ -225,7 +226,7 @@ pub enum PrincipalSetting {
 const MAX_EXPOSED: usize = 64;
 
 impl Settings {
-    /// Everything that is wrong with these settings, at once.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Found::default();
@@ -253,9 +254,52 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What several issuers can name alike: whoever may sign for one can then give out another's roles, groups or tenants.
+    /// Often it is meant so (one house, two login servers), hence it is told and not refused.
+    pub(super) fn shared_names(&self) -> Vec<(&'static str, Vec<&str>)> {
+        type Space<'a> = fn(&'a ClaimSettings) -> Option<&'a str>;
+        let spaces: [(&'static str, Space<'_>); 3] = [
+            ("roles", |claims| {
+                (!claims.roles.is_empty()).then_some(claims.role_prefix.as_str())
+            }),
+            ("groups", |claims| {
+                (!claims.groups.is_empty()).then_some(claims.group_prefix.as_str())
+            }),
+            ("tenants", |claims| claims.tenant.as_ref().map(|_| "")),
+        ];
+        let mut shared = Vec::new();
+        for (what, space) in spaces {
+            let named: Vec<(&str, &str)> = self
+                .issuers
+                .iter()
+                .filter_map(|issuer| Some((issuer.issuer.as_str(), space(&issuer.claims)?)))
+                .collect();
+            let meets = |(own, prefix): &(&str, &str)| {
+                named.iter().any(|(other, others)| {
+                    own != other && (prefix.starts_with(others) || others.starts_with(prefix))
+                })
+            };
+            let issuers: Vec<&str> = named
+                .iter()
+                .filter(|one| meets(one))
+                .map(|one| one.0)
+                .collect();
+            if !issuers.is_empty() {
+                shared.push((what, issuers));
+            }
+        }
+        shared
+    }
+}
+
 impl IssuerSettings {
     fn check(&self, found: &mut Found) {
         found.text("issuer", &self.issuer);
+        if self.issuer.contains('|') {
+            let why = "must not hold `|`: principals are named `<issuer>|<subject>`, and `a|b` could vouch for subjects of `a`";
+            found.say("issuer", why);
+        }
         found.texts("audiences", &self.audiences);
         found.texts("token_types", &self.token_types);
         if self.algorithms.is_empty() {
@@ -393,19 +437,16 @@ impl Found {
     }
 
     fn between(&mut self, field: &str, value: Period, low: Duration, high: Duration) {
-        if !(low..=high).contains(&value.0) {
-            let (low, high) = (Period(low), Period(high));
-            self.say(
-                field,
-                format!("is {value}, but must be from {low} to {high}"),
-            );
-        }
+        let setting = format!("{}.{field}", self.place);
+        let bounds = Period(low)..=Period(high);
+        self.problems
+            .extend(Problem::out_of_bounds(&setting, value, bounds));
     }
 
     fn count(&mut self, field: &str, value: u64) {
-        if !(1..=10_000_000).contains(&value) {
-            self.say(field, format!("is {value}, but must be from 1 to 10000000"));
-        }
+        let setting = format!("{}.{field}", self.place);
+        self.problems
+            .extend(Problem::out_of_bounds(&setting, value, 1..=10_000_000));
     }
 }
 
@@ -499,6 +540,44 @@ mod tests {
         ] {
             assert!(found.contains(part), "{part} is missing in:\n{found}");
         }
+    }
+
+    #[test]
+    fn j4_no_two_issuers_can_name_the_same_principal() {
+        // `https://a` with the subject `b|c`, and `https://a|b` with the subject `c`, would both be `https://a|b|c`.
+        let mut other = issuer();
+        other.issuer = "https://idp.example|b".into();
+        other.keys = KeyPlace::JwksFile("keys.json".into());
+        let found = problems(vec![issuer(), other]);
+        assert!(
+            found.contains("issuers[1].issuer` must not hold `|`"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn j4_issuers_that_can_name_one_anothers_roles_are_told() {
+        let mut settings = Settings::default();
+        let issuer = |name: &str, prefix: &str| IssuerSettings {
+            issuer: name.into(),
+            claims: ClaimSettings {
+                roles: vec!["roles".into()],
+                role_prefix: prefix.into(),
+                ..ClaimSettings::default()
+            },
+            ..issuer()
+        };
+        settings.issuers = vec![issuer("a", "a:"), issuer("b", "b:")];
+        assert_eq!(settings.shared_names(), []);
+        settings.issuers.push(issuer("c", "b:c:"));
+        assert_eq!(settings.shared_names(), [("roles", vec!["b", "c"])]);
+        settings.issuers = vec![issuer("a", ""), issuer("b", "b:")];
+        assert_eq!(settings.shared_names(), [("roles", vec!["a", "b"])]);
+        for one in &mut settings.issuers {
+            one.claims.roles.clear();
+            one.claims.tenant = Some("tenant".into());
+        }
+        assert_eq!(settings.shared_names(), [("tenants", vec!["a", "b"])]);
     }
 
     #[test]

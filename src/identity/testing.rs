@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 use super::settings::{Algorithm, IssuerSettings, KeyPlace};
 use crate::model::{
-    AccessRequest, Arrival, Body, CanonicalPath, Clock, Headers, Host, ManualClock, Method,
-    PathRules, Peer, Query, Scheme, SnapshotId,
+    AccessRequest, Arrival, CanonicalPath, Clock, Headers, Host, ManualClock, PathRules, Query,
+    SnapshotId,
 };
 
 pub(super) const ISSUER: &str = "https://idp.example";
@@ -239,20 +239,12 @@ pub(super) fn request(authorization: &[&[u8]], query: &str) -> AccessRequest {
         .iter()
         .map(|value| ("authorization".to_owned(), value.to_vec()));
     AccessRequest {
-        id: "1".into(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("api.example").unwrap(),
-        path: CanonicalPath::parse("/orders", PathRules::default()).unwrap(),
         query: Query::parse(query).unwrap(),
         headers: Headers::new(fields.collect()),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
+        ..AccessRequest::bare(
+            Host::parse("api.example").unwrap(),
+            CanonicalPath::parse("/orders", PathRules::default()).unwrap(),
+        )
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct DocumentExtension {
     pub(super) base_path: Option<Spanned<String>>,
     /// Put the API's name before its routes' ids, where another API has routes of the same name.
     pub(super) qualify_routes: bool,
+    /// The roles that may call its operations: for `cardea generate policies`, and of no effect by themselves.
+    pub(super) roles: Vec<Spanned<String>>,
 }
 
 /// `x-cardea` of a path (for all its operations) or of one operation.
@@ -45,6 +47,9 @@ pub(super) struct OperationExtension {
     pub(super) lifecycle: Option<Stage>,
     /// What it acts on, if not what its template suggests.
     pub(super) resource: Option<Spanned<Resource>>,
+    /// The roles that may call it, in place of the document's: for `cardea generate policies`, and of no effect by
+    /// themselves.
+    pub(super) roles: Vec<Spanned<String>>,
 }
 
 /// `resource: route`, or `resource: { kind: .., id: [..] }`.

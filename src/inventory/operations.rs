@@ -8,7 +8,7 @@ use serde_saphyr::Spanned;
 use super::document::{Document, OperationItem, PathItem, Place, place};
 use super::extension::{OperationExtension, Resource};
 use super::parameters::single_query_parameters;
-use super::reader::{Entry, is_printable, words};
+use super::reader::{Entry, MAX_ROLES, is_printable, words};
 use super::report::{MAX_SHOWN, Report};
 use super::servers::base_path;
 use super::template::Template;
@@ -201,6 +201,8 @@ impl<'a, 'd> OperationReader<'a, 'd> {
         let own = &found.item.extension;
         let shared = &found.path.extension;
         let id = format!("{} {}", found.method.as_str(), template.text);
+        let roles = own.roles.iter().chain(&shared.roles);
+        words(&mut self.report, roles, "role", MAX_ROLES);
         let tags = own.tags.iter().chain(&shared.tags).chain(&found.item.tags);
         let id = if self.document.extension.qualify_routes {
             format!("{}:{id}", self.api.name)
@@ -252,6 +254,13 @@ impl<'a, 'd> OperationReader<'a, 'd> {
             self.report.problem(
                 at,
                 "the resource's `kind` is empty, too long or not printable",
+            );
+        }
+        if object.kind.contains('/') {
+            self.report.hinted(
+                at,
+                "the resource's `kind` holds a `/`, which separates it from the id in an object's name",
+                "write `order-item` instead of `orders/items`",
             );
         }
         if object.id.is_empty() {

@@ -21,7 +21,9 @@ const MAX_HOSTS: usize = 64;
 const MAX_API_NAME: usize = 64;
 /// The most data classes one API may have.
 const MAX_DATA_CLASSES: usize = 32;
-/// The most bytes of an owner, a data class, a tag or a kind.
+/// The most roles one document or operation may name.
+pub(super) const MAX_ROLES: usize = 32;
+/// The most bytes of an owner, a role, a data class, a tag or a kind.
 const MAX_WORD: usize = 128;
 
 /// A document that has been read.
@@ -91,6 +93,7 @@ fn version_is_known(report: &mut Report<'_>, document: &Document) -> bool {
 fn read_api(report: &mut Report<'_>, document: &Document) -> Option<Api> {
     let extension = &document.extension;
     let sunset = extension.sunset.as_ref();
+    words(report, &extension.roles, "role", MAX_ROLES);
     Some(Api {
         version: shown(&document.info.version, MAX_SHOWN).into_owned(),
         lifecycle: extension.lifecycle.map_or(Lifecycle::Active, Into::into),

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
@@ -76,6 +75,17 @@ pub enum Effect {
     Permit,
     /// It forbids, over any permit.
     Forbid,
+}
+
+impl Effect {
+    /// The word policies begin with.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Forbid => "forbid",
+        }
+    }
 }
 
 /// A policy that could not be evaluated.
@@ -202,11 +212,5 @@ impl Decision {
             .matched
             .as_ref()
             .map_or("unread", |matched| &matched.operation.id)
-    }
-
-    /// When the check arrived.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        self.trail.arrival.at
     }
 }

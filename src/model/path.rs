@@ -134,16 +134,10 @@ fn decode_segment(raw: &str, rules: PathRules) -> Result<String, PathError> {
     if rules.double_encoding == TwoReadings::Reject && holds_an_escape(&text) {
         return Err(PathError::PercentEncoding);
     }
-    // A parameter after a dot segment (`..;x=y`) is still a dot segment to servers that strip parameters.
-    let name = text.split(';').next().unwrap_or_default();
-    if matches!(name, "." | "..") {
-        return Err(PathError::DotSegment);
-    }
-    // Two dots beside a kept backslash or slash would be a dot segment to a server that splits there.
-    if name
-        .split(['/', '\\'])
-        .any(|part| matches!(part, "." | ".."))
-    {
+    // To a server that splits at a kept slash or backslash each part is a segment of its own, and to one that strips
+    // parameters a dot segment is one even with a parameter behind it (`..;x=y`).
+    let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
+    if text.split(['/', '\\']).any(is_dots) {
         return Err(PathError::DotSegment);
     }
     Ok(text)

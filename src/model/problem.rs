@@ -1,6 +1,7 @@
 //! What is wrong with settings or a bundle, in words for the person who has to mend it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// One mistake in a file somebody wrote. Checks collect all of them before they fail, so that one run shows everything.
@@ -26,6 +27,19 @@ impl Problem {
             message: message.into(),
             hint: None,
         }
+    }
+
+    /// A setting that lies outside its bounds; `None` where it lies within them. One place, so that every section says it
+    /// in the same words: what it is, and what it may be.
+    #[must_use]
+    pub fn out_of_bounds<T: Copy + PartialOrd + fmt::Display>(
+        setting: &str,
+        value: T,
+        bounds: RangeInclusive<T>,
+    ) -> Option<Self> {
+        let (least, most) = (bounds.start(), bounds.end());
+        let message = format!("`{setting}` is {value}, but must be from {least} to {most}");
+        (!bounds.contains(&value)).then(|| Self::new(message))
     }
 
     /// The same, in a file.
@@ -90,6 +104,24 @@ mod tests {
         assert_eq!(
             problem.to_string(),
             "cardea.yaml:3:7: no such issuer `x`\n  hint: name one of the configured issuers"
+        );
+    }
+
+    #[test]
+    fn a_setting_out_of_its_bounds_says_what_it_is_and_may_be() {
+        for within in [1, 5, 10] {
+            assert_eq!(
+                Problem::out_of_bounds("listen.workers", within, 1..=10),
+                None
+            );
+        }
+        for outside in [0, 11] {
+            let problem = Problem::out_of_bounds("listen.workers", outside, 1..=10).unwrap();
+            let expected = format!("`listen.workers` is {outside}, but must be from 1 to 10");
+            assert_eq!(problem.message, expected);
+        }
+        assert!(
+            Problem::out_of_bounds("telemetry.traces.sample_ratio", f64::NAN, 0.0..=1.0).is_some()
         );
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{CanonicalPath, Host, Query, Refusal};
+use super::{CanonicalPath, Host, Query, Refusal, every_byte};
 
 /// One check as it arrived: what is known of it whatever it asks, and what it asks or why that cannot be told.
 #[derive(Debug)]
@@ -65,6 +65,30 @@ pub struct AccessRequest {
     pub metadata: BTreeMap<String, serde_json::Value>,
     /// The same of the route's own settings (`route_metadata_context`).
     pub route_metadata: BTreeMap<String, serde_json::Value>,
+}
+
+impl AccessRequest {
+    /// The least a request can be: a `GET` over https with nothing beside host and path, to be filled in by whoever makes
+    /// one up (a probe, a rehearsal, a test).
+    #[must_use]
+    pub fn bare(host: Host, path: CanonicalPath) -> Self {
+        Self {
+            id: String::new(),
+            method: Method::Get,
+            scheme: Scheme::Https,
+            host,
+            path,
+            query: Query::default(),
+            headers: Headers::default(),
+            body: Body::default(),
+            client_address: None,
+            peer: Peer::default(),
+            sni: None,
+            context_extensions: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            route_metadata: BTreeMap::new(),
+        }
+    }
 }
 
 /// A method with standard meaning (RFC 9110, section 9; RFC 5789). Every other method is refused.
@@ -132,7 +156,7 @@ impl Scheme {
     }
 }
 
-/// Header fields in wire order. A name may occur several times; values are bytes.
+/// Header fields. A name may occur several times, its values in wire order; values are bytes.
 #[derive(Clone, Default)]
 pub struct Headers {
     fields: Vec<(String, Vec<u8>)>,
@@ -183,6 +207,9 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// Whether more went upstream than arrived here: such a body may not be judged as a whole.
     pub truncated: bool,
+    /// How long the body is that goes upstream, in bytes, as far as anybody says: what arrived or what was announced,
+    /// whichever is more; `u64::MAX` where it was cut and nobody says how long it is.
+    pub length: u64,
 }
 
 /// Shows the length only: a body is the caller's data.
@@ -269,7 +296,9 @@ pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
             && !('\u{202a}'..='\u{202e}').contains(&c)
             && !('\u{2066}'..='\u{2069}').contains(&c)
     };
-    if text.len() <= max && text.chars().all(plain) {
+    let short = text.len() <= max;
+    let ascii = |b: u8| (0x20..0x7f).contains(&b);
+    if short && (every_byte(text.as_bytes(), ascii) || text.chars().all(plain)) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::new();
@@ -336,6 +365,7 @@ mod tests {
         let body = Body {
             bytes: b"s3cret".to_vec(),
             truncated: true,
+            length: u64::MAX,
         };
         let text = format!("{headers:?} {body:?}");
         assert_eq!(text, r#"{"authorization"} Body(6 bytes and more)"#);

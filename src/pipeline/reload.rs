@@ -233,9 +233,10 @@ impl Snapshots {
         let due =
             self.clock.monotonic().saturating_duration_since(watch.read) >= self.settings.reread.0;
         let changed = now != watch.tried;
-        // A change must hold still for one more look, so that a half-written file is not taken for a finished one.
+        // A change must hold still for one more look, so that a half-written file is not taken for a finished one. One
+        // that never does is read all the same when the time has come, else an old bundle would stay without a word.
         let settled = watch.seen.as_ref() == Some(&now);
-        if (changed && settled) || (due && !changed) {
+        if (changed && settled) || due {
             self.attempt(Self::load).await;
             self.try_keep().await;
             watch.read = self.clock.monotonic();

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::{Snapshot, Snapshots};
-use crate::model::{Decision, shown};
+use crate::model::{Decision, Headers, Query, shown};
 use crate::policy::Judgement;
 
 /// The most decisions that wait to be looked at again.
@@ -105,7 +105,7 @@ impl Shadow {
     }
 
     /// Takes a decision that was answered. Never waits; where nobody is in the shadows it does nothing at all.
-    pub fn consider(&self, decision: Decision, current: Option<Arc<Snapshot>>) {
+    pub fn consider(&self, mut decision: Decision, current: Option<Arc<Snapshot>>) {
         let made_from = decision.trail.snapshot.as_ref();
         // After a reload the shadow policies of the snapshot that decided are gone, and with them the question.
         let snapshot = current
@@ -113,6 +113,7 @@ impl Shadow {
         if snapshot.is_none() && self.shared.candidate.is_none() {
             return;
         }
+        lighten(&mut decision);
         let seen = Seen {
             snapshot,
             decision: Box::new(decision),
@@ -159,6 +160,19 @@ impl Shadow {
                 .collect::<Vec<_>>()
         });
         json!({ "disagreements": lines, "dropped": self.dropped(), "candidate_problems": refused })
+    }
+}
+
+/// Drops what no policy can read and a caller can make large: with bodies, a full queue would hold a gigabyte of them, and
+/// credentials would outlive their request.
+fn lighten(decision: &mut Decision) {
+    if let Some(request) = &mut decision.trail.request {
+        request.body.bytes = Vec::new();
+        request.headers = Headers::default();
+        request.query = Query::default();
+        request.peer.certificate = None;
+        request.metadata.clear();
+        request.route_metadata.clear();
     }
 }
 

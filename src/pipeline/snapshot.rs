@@ -1,6 +1,6 @@
 //! What decisions are made from: one immutable whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,18 +46,29 @@ impl Snapshot {
         clock: &dyn Clock,
         staging: Option<&Staging>,
     ) -> Result<Option<Self>, Vec<Problem>> {
+        let Some((files, root)) = Self::files_of(settings)? else {
+            return Ok(None);
+        };
+        let snapshot = Self::compile(&files, &root, clock)?;
+        if let Some(staging) = staging {
+            trial::examine(&snapshot, &files.tests, staging)?;
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Reads the bundle that settings name, and says what its paths begin with; of a remote one what is kept on disk, if
+    /// anything.
+    ///
+    /// # Errors
+    /// Public keys that cannot be read, and a bundle that cannot be read or believed.
+    pub fn files_of(
+        settings: &BundleSettings,
+    ) -> Result<Option<(BundleFiles, PathBuf)>, Vec<Problem>> {
         let found = match Source::of(settings)? {
             (Source::Remote { keys, .. }, last_good) => last_good.read(&keys)?,
             (source, _) => source.read()?,
         };
-        let Some(found) = found else {
-            return Ok(None);
-        };
-        let snapshot = Self::compile(&found.files, &found.root, clock)?;
-        if let Some(staging) = staging {
-            trial::examine(&snapshot, &found.files.tests, staging)?;
-        }
-        Ok(Some(snapshot))
+        Ok(found.map(|found| (found.files, found.root)))
     }
 
     /// Understands a bundle that was read from `folder`.

@@ -26,8 +26,8 @@ pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
 pub const MAX_FILES: usize = 10_000;
 /// The most folders that may lie within one another.
 pub const MAX_DEPTH: usize = 8;
-/// How often a bundle that changes while it is read is read again.
-const ATTEMPTS: usize = 5;
+/// How often a folder that changes meanwhile is read before it is given up.
+const MAX_ATTEMPTS: usize = 5;
 
 /// One file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,39 +63,78 @@ pub struct BundleFiles {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint(Vec<(PathBuf, [i64; 6])>);
 
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shelf {
+    Schema,
+    Policies,
+    Entities,
+    Apis,
+    Links,
+    Tests,
+    Invariants,
+}
+
+impl Shelf {
+    /// Where a file belongs, by its name; `None` for what is no part of a bundle (a README, say). Neither upper case nor
+    /// a name that is not UTF-8 makes a policy file anything else: a forbid in it would be gone without a word.
+    fn of(folder: &Path, path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        let within = |wanted: &str| {
+            path.strip_prefix(folder)
+                .ok()
+                .and_then(Path::parent)
+                .is_some_and(|parent| parent.iter().any(|part| part == wanted))
+        };
+        let (stem, extension) = name.rsplit_once('.')?;
+        let second = stem.rsplit_once('.').map(|(_, second)| second);
+        let is = |folder: &str, word: &str| within(folder) || second == Some(word);
+        match extension {
+            "cedarschema" => Some(Self::Schema),
+            "cedar" if is("invariants", "invariant") => Some(Self::Invariants),
+            "cedar" => Some(Self::Policies),
+            "yaml" | "yml" | "json" if is("entities", "entities") => Some(Self::Entities),
+            "yaml" | "yml" | "json" if is("apis", "openapi") => Some(Self::Apis),
+            "yaml" | "yml" | "json" if is("links", "links") => Some(Self::Links),
+            "yaml" | "yml" | "json" if is("tests", "test") => Some(Self::Tests),
+            _ => None,
+        }
+    }
+}
+
 impl BundleFiles {
     /// Reads a folder. Blocks: only at start, in commands and on the background runtime.
     ///
     /// Files of two generations never meet in one bundle: a folder that changed while it was read is read again.
     ///
     /// # Errors
-    /// Every file that cannot be read or is not UTF-8, every limit that is passed, and a folder that does not hold still.
+    /// Every file that cannot be read or is not UTF-8, every limit that is passed, and a folder that goes on changing
+    /// while it is read: some files old and some new would be a bundle that nobody wrote.
     pub fn read(folder: &Path) -> Result<Self, Vec<Problem>> {
-        let places = [folder.to_path_buf()];
-        let mut before = Fingerprint::of(&places);
-        for _ in 0..ATTEMPTS {
-            let files = Self::read_once(folder);
-            let after = Fingerprint::of(&places);
-            if after == before {
-                return files;
-            }
-            before = after;
-        }
-        Err(vec![
-            Problem::new("the bundle changed each time it was read")
-                .in_file(folder)
-                .hint("write a new bundle beside the old one, and swap a link to it"),
-        ])
+        Self::read_while(folder, || {})
     }
 
-    fn read_once(folder: &Path) -> Result<Self, Vec<Problem>> {
+    /// As [`Self::read`]; `meanwhile` is called between reading the files and the look that tells whether they changed.
+    fn read_while(folder: &Path, meanwhile: impl Fn()) -> Result<Self, Vec<Problem>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let found = walk(folder)?;
+            let files = Self::read_parts(folder, &found.files);
+            meanwhile();
+            if Fingerprint::of(&[folder.to_path_buf()]) == Fingerprint::from(found) {
+                return files;
+            }
+        }
+        let problem = Problem::new("the bundle changed each time it was read")
+            .in_file(folder)
+            .hint("replace the folder as a whole: write a new one beside it, then swap a link");
+        Err(vec![problem])
+    }
+
+    fn read_parts(folder: &Path, parts: &[Part]) -> Result<Self, Vec<Problem>> {
         let mut files = Self::default();
         let mut problems = Vec::new();
         let mut bytes = 0;
-        for (path, metadata) in walk(folder)?.files {
-            let Some(shelf) = files.shelf(folder, &path) else {
-                continue;
-            };
+        for (path, metadata, shelf) in parts {
             bytes += metadata.len();
             if bytes > MAX_BYTES {
                 let limit = MAX_BYTES / 1024 / 1024;
@@ -104,8 +143,11 @@ impl BundleFiles {
                 );
                 break;
             }
-            match read_text(&path, metadata.len()) {
-                Ok(text) => shelf.push(Document { path, text }),
+            match read_text(path, metadata.len()) {
+                Ok(text) => files.shelf(*shelf).push(Document {
+                    path: path.clone(),
+                    text,
+                }),
                 Err(problem) => problems.push(problem),
             }
         }
@@ -127,11 +169,11 @@ impl BundleFiles {
         let mut files = Self::default();
         let mut problems = Vec::new();
         for (path, text) in texts {
-            let Some(shelf) = files.shelf(root, &path) else {
+            let Some(shelf) = Shelf::of(root, &path) else {
                 continue;
             };
             match std::str::from_utf8(text) {
-                Ok(text) => shelf.push(Document {
+                Ok(text) => files.shelf(shelf).push(Document {
                     path,
                     text: text.to_owned(),
                 }),
@@ -144,6 +186,18 @@ impl BundleFiles {
             Ok(files)
         } else {
             Err(problems)
+        }
+    }
+
+    fn shelf(&mut self, shelf: Shelf) -> &mut Vec<Document> {
+        match shelf {
+            Shelf::Schema => &mut self.schema,
+            Shelf::Policies => &mut self.policies,
+            Shelf::Entities => &mut self.entities,
+            Shelf::Apis => &mut self.apis,
+            Shelf::Links => &mut self.links,
+            Shelf::Tests => &mut self.tests,
+            Shelf::Invariants => &mut self.invariants,
         }
     }
 
@@ -186,30 +240,6 @@ impl BundleFiles {
         let digest = hasher.finalize().to_hex();
         SnapshotId::new(digest.get(..16).unwrap_or_default())
     }
-
-    /// Where a file belongs, by its name; `None` for what is no part of a bundle (a README, say).
-    fn shelf(&mut self, folder: &Path, path: &Path) -> Option<&mut Vec<Document>> {
-        let name = path.file_name()?.to_str()?;
-        let within = |wanted: &str| {
-            path.strip_prefix(folder)
-                .ok()
-                .and_then(Path::parent)
-                .is_some_and(|parent| parent.iter().any(|part| part == wanted))
-        };
-        let (stem, extension) = name.rsplit_once('.')?;
-        let second = stem.rsplit_once('.').map(|(_, second)| second);
-        let is = |folder: &str, word: &str| within(folder) || second == Some(word);
-        match extension {
-            "cedarschema" => Some(&mut self.schema),
-            "cedar" if is("invariants", "invariant") => Some(&mut self.invariants),
-            "cedar" => Some(&mut self.policies),
-            "yaml" | "yml" | "json" if is("entities", "entities") => Some(&mut self.entities),
-            "yaml" | "yml" | "json" if is("apis", "openapi") => Some(&mut self.apis),
-            "yaml" | "yml" | "json" if is("links", "links") => Some(&mut self.links),
-            "yaml" | "yml" | "json" if is("tests", "test") => Some(&mut self.tests),
-            _ => None,
-        }
-    }
 }
 
 impl Fingerprint {
@@ -217,18 +247,23 @@ impl Fingerprint {
     #[must_use]
     pub fn of(places: &[PathBuf]) -> Self {
         let look = |place: &PathBuf| match fs::metadata(place) {
-            Ok(metadata) if metadata.is_dir() => walk(place).unwrap_or_default(),
-            Ok(metadata) => Found {
-                files: vec![(place.clone(), metadata)],
-                folders: Vec::new(),
-            },
-            Err(_) => Found::default(),
+            Ok(metadata) if metadata.is_dir() => Self::from(walk(place).unwrap_or_default()).0,
+            Ok(metadata) => vec![(place.clone(), stamp(&metadata))],
+            Err(_) => Vec::new(),
         };
-        let found = places.iter().map(look);
-        let found = found.flat_map(|found| found.folders.into_iter().chain(found.files));
+        Self(places.iter().flat_map(look).collect())
+    }
+}
+
+impl From<Found> for Fingerprint {
+    fn from(found: Found) -> Self {
+        let files = found
+            .files
+            .into_iter()
+            .map(|(path, metadata, _)| (path, metadata));
+        let all = found.folders.into_iter().chain(files);
         Self(
-            found
-                .map(|(path, metadata)| (path, stamp(&metadata)))
+            all.map(|(path, metadata)| (path, stamp(&metadata)))
                 .collect(),
         )
     }
@@ -247,17 +282,21 @@ fn stamp(metadata: &Metadata) -> [i64; 6] {
     ]
 }
 
-/// What lies below a folder, links followed, sorted by path.
+/// One file of a bundle that is yet to be read.
+type Part = (PathBuf, Metadata, Shelf);
+
+/// The files of a bundle and the folders they lie in, links followed, sorted by path.
 #[derive(Debug, Default)]
 struct Found {
-    files: Vec<(PathBuf, Metadata)>,
+    files: Vec<Part>,
     /// The folder itself among them: a link that is swapped there and back within one reading shows in its times alone.
     folders: Vec<(PathBuf, Metadata)>,
 }
 
-fn walk(folder: &Path) -> Result<Found, Vec<Problem>> {
+fn walk(root: &Path) -> Result<Found, Vec<Problem>> {
     let mut found = Found::default();
-    let mut folders = vec![(folder.to_path_buf(), 0)];
+    let mut seen = 0;
+    let mut folders = vec![(root.to_path_buf(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let unreadable = |error: std::io::Error| {
             vec![Problem::new(format!("cannot read the folder: {error}")).in_file(&folder)]
@@ -274,39 +313,50 @@ fn walk(folder: &Path) -> Result<Found, Vec<Problem>> {
             let metadata = fs::metadata(&path).map_err(|error| {
                 vec![Problem::new(format!("cannot read the file: {error}")).in_file(&path)]
             })?;
+            let wrong = |message: String| Err(vec![Problem::new(message).in_file(&path)]);
+            // Folders count too: links can make a few of them look like millions.
+            seen += 1;
+            if seen > MAX_FILES {
+                return wrong(format!(
+                    "the bundle holds more than {MAX_FILES} files and folders"
+                ));
+            }
+            let shelf = Shelf::of(root, &path);
             if metadata.is_file() {
-                found.files.push((path, metadata));
+                found
+                    .files
+                    .extend(shelf.map(|shelf| (path, metadata, shelf)));
             } else if metadata.is_dir() {
                 if depth + 1 > MAX_DEPTH {
-                    let message = format!(
+                    return wrong(format!(
                         "the bundle holds more than {MAX_DEPTH} folders within one another"
-                    );
-                    return Err(vec![Problem::new(message).in_file(&path)]);
+                    ));
                 }
                 folders.push((path, depth + 1));
-            }
-            if found.files.len() + found.folders.len() > MAX_FILES {
-                let message = format!("the bundle holds more than {MAX_FILES} files and folders");
-                return Err(vec![Problem::new(message).in_file(&folder)]);
+            } else if shelf.is_some() {
+                // A pipe would be read for ever, and to pass it over would be to drop what it is named for.
+                return wrong("the file is no regular file".to_owned());
             }
         }
     }
-    for list in [&mut found.files, &mut found.folders] {
-        list.sort_by(|(one, _), (other, _)| one.cmp(other));
-    }
+    found.files.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    found.folders.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
 }
 
-/// Reads one file, no more of it than it was said to hold: a file that grows meanwhile is read again next time.
+/// Reads one file, which must hold as much as it was said to.
 fn read_text(path: &Path, length: u64) -> Result<String, Problem> {
     use std::io::Read;
     let wrong = |message: String| Problem::new(message).in_file(path);
     let file =
         fs::File::open(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
     let mut bytes = Vec::new();
-    file.take(length)
+    file.take(length.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+    if u64::try_from(bytes.len()) != Ok(length) {
+        return Err(wrong("the file changed while it was read".to_owned()));
+    }
     String::from_utf8(bytes).map_err(|_| wrong("the file is not UTF-8 text".to_owned()))
 }
 
@@ -387,6 +437,86 @@ mod tests {
         fs::rename(new_link, link).unwrap();
         assert_ne!(Fingerprint::of(&[folder.path().into()]), before);
         assert_eq!(text(folder.path()), "two");
+    }
+
+    #[test]
+    fn r1_a_folder_that_changes_while_it_is_read_is_read_again_and_never_mixed() {
+        let folder = folder(&[("a.cedar", "one"), ("b.cedar", "one")]);
+        let texts = |files: BundleFiles| {
+            files
+                .policies
+                .into_iter()
+                .map(|document| document.text)
+                .collect::<Vec<_>>()
+        };
+        let left = std::cell::Cell::new(1);
+        let change_once = || {
+            if left.replace(0) > 0 {
+                fs::write(folder.path().join("a.cedar"), "second").unwrap();
+                fs::write(folder.path().join("b.cedar"), "second").unwrap();
+            }
+        };
+        let files = BundleFiles::read_while(folder.path(), change_once).unwrap();
+        assert_eq!(texts(files), ["second", "second"]);
+        let count = std::cell::Cell::new(0);
+        let change_always = || {
+            count.set(count.get() + 1);
+            fs::write(folder.path().join("a.cedar"), "x".repeat(count.get())).unwrap();
+        };
+        let problems = BundleFiles::read_while(folder.path(), change_always).unwrap_err();
+        assert!(problems[0].message.contains("changed each time"));
+        assert_eq!(count.get(), MAX_ATTEMPTS);
+    }
+
+    #[test]
+    fn r1_a_policy_file_that_is_no_regular_file_is_a_problem_and_is_not_opened() {
+        let folder = folder(&[("a.cedar", "one")]);
+        // A socket stands for pipes and devices: all are neither file nor folder.
+        let socket = folder.path().join("b.cedar");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let problems = BundleFiles::read(folder.path()).unwrap_err();
+        assert!(problems[0].message.contains("no regular file"));
+        fs::rename(socket, folder.path().join("b.sock")).unwrap();
+        assert!(BundleFiles::read(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn e5_no_spelling_of_a_policy_files_name_drops_it() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = folder(&[("a.CEDAR", "one"), ("b.Entities.JSON", "two")]);
+        let name = std::ffi::OsStr::from_bytes(b"\xff.cedar");
+        fs::write(folder.path().join(name), "three").unwrap();
+        let files = BundleFiles::read(folder.path()).unwrap();
+        assert_eq!((files.policies.len(), files.entities.len()), (2, 1));
+    }
+
+    #[test]
+    fn links_cannot_make_a_few_folders_look_like_millions() {
+        let folder = folder(&[]);
+        for depth in 0..6 {
+            let at = folder.path().join(format!("{depth}"));
+            fs::create_dir(&at).unwrap();
+            for link in 0..10 {
+                let to = folder.path().join(format!("{}", depth + 1));
+                std::os::unix::fs::symlink(to, at.join(format!("{link}"))).unwrap();
+            }
+        }
+        fs::create_dir(folder.path().join("6")).unwrap();
+        let problems = BundleFiles::read(folder.path()).unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("more than 10000 files and folders")
+        );
+    }
+
+    #[test]
+    fn writing_to_a_file_that_is_no_part_of_the_bundle_changes_nothing() {
+        let folder = folder(&[("a.cedar", "one"), ("cardea.log", "a line")]);
+        let places = [folder.path().to_path_buf()];
+        let before = Fingerprint::of(&places);
+        fs::write(folder.path().join("cardea.log"), "another line").unwrap();
+        assert_eq!(Fingerprint::of(&places), before);
     }
 
     #[test]

@@ -34,11 +34,15 @@ pub(super) struct PrincipalParts {
 pub(super) struct Target {
     pub(super) action: Arc<Entity>,
     pub(super) route: Arc<Entity>,
+    /// What every object behind the route is in: the route, and all it is in.
+    behind: HashSet<EntityUID>,
     api: Value,
 }
 
 impl StaticEntities {
-    /// A caller: attributes from its credential; ancestors and tags from its credential and the files.
+    /// A caller: attributes, ancestors and tags from its credential and from the files; where both name an attribute, the
+    /// credential counts. What the files say is never passed over: `forbid .. when { principal has suspended && .. }`
+    /// would silently not apply.
     pub(super) fn principal(&self, identity: &IdentityAttributes) -> Principal {
         let kind = Kind::from(identity.kind);
         let uid = kind.uid(&principal_id(identity));
@@ -51,17 +55,18 @@ impl StaticEntities {
             .as_deref()
             .filter(|_| kind != Kind::Workload);
         let tenant = tenant.map(|tenant| Kind::Tenant.uid(tenant));
-        let listed = known
-            .into_iter()
-            .flat_map(|entity| entity.ancestors().cloned());
+        let listed = listed_ancestors(known);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
+        // The tier of an agent that no file names is the lowest; files always say one, see `statics`.
+        let unranked = kind == Kind::Agent && known.is_none();
         let attributes = [
             ("issuer", Some((&*identity.issuer).into())),
             ("sub", Some(identity.subject.as_str().into())),
             ("tenant", tenant.map(Value::from)),
             ("kind", (kind == Kind::Client).then(|| "oauth".into())),
-            ("tier", (kind == Kind::Agent).then(|| 0.into())),
+            ("tier", unranked.then(|| 0.into())),
         ];
+        let attributes = over_known(known, attributes);
         let entity = entity(uid, attributes, ancestors, known_tags(known));
         let claims = claims_entity(&identity.claims);
         Principal(Arc::new(PrincipalParts {
@@ -76,22 +81,21 @@ impl StaticEntities {
     pub(super) fn target(&self, operation: &Operation, action: Arc<Entity>) -> Target {
         let route = &operation.route;
         let api = api_facts(&route.api, route);
-        let tags = route.tags.iter().map(|tag| Kind::Tag.uid(tag));
-        let parents = tags.chain([Kind::Api.uid(&route.api.name)]);
+        let uid = Kind::Route.uid(&route.id);
+        let known = self.get(&uid);
+        let ancestors = self.closure(route_parents(route).chain(listed_ancestors(known)));
         let attributes = [
             ("api", Some(api.clone())),
             ("template", Some(route.template.as_str().into())),
             ("sensitivity", Some(i64::from(route.sensitivity).into())),
         ];
-        let ancestors = self.closure(parents);
+        let attributes = over_known(known, attributes);
+        let mut behind = ancestors.clone();
+        behind.insert(uid.clone());
         Target {
             action,
-            route: Arc::new(entity(
-                Kind::Route.uid(&route.id),
-                attributes,
-                ancestors,
-                [],
-            )),
+            route: Arc::new(entity(uid, attributes, ancestors, known_tags(known))),
+            behind,
             api,
         }
     }
@@ -106,26 +110,19 @@ impl StaticEntities {
 
     fn object(&self, matched: &Matched, target: &Target, kind: &str) -> Entity {
         let id = matched.object_id().unwrap_or_default();
-        let uid = Kind::Object.uid(&format!("{}/{kind}/{id}", matched.operation.route.api.name));
+        let api = &matched.operation.route.api.name;
+        let uid = Kind::Object.uid(&[api, "/", kind, "/", &id].concat());
         let known = self.get(&uid);
-        let mut ancestors: HashSet<EntityUID> = target.route.ancestors().cloned().collect();
-        ancestors.insert(target.route.uid().clone());
-        ancestors.extend(
-            known
-                .into_iter()
-                .flat_map(|entity| entity.ancestors().cloned()),
-        );
-        let listed = |name| match known?.get(name)? {
-            PartialValue::Value(value) => Some(value.clone()),
-            PartialValue::Residual(_) => None,
-        };
+        let mut ancestors = target.behind.clone();
+        if known.is_some() {
+            ancestors.extend(self.closure(listed_ancestors(known)));
+        }
         let attributes = [
             ("api", Some(target.api.clone())),
             ("kind", Some(kind.into())),
             ("id", Some(id.into())),
-            ("owner", listed("owner")),
-            ("tenant", listed("tenant")),
         ];
+        let attributes = over_known(known, attributes);
         entity(uid, attributes, ancestors, known_tags(known))
     }
 }
@@ -135,7 +132,7 @@ pub(super) fn anonymous() -> Principal {
     let uid = Kind::Anonymous.uid("anonymous");
     Principal(Arc::new(PrincipalParts {
         kind: Kind::Anonymous,
-        entity: Arc::new(entity(uid, [], HashSet::new(), [])),
+        entity: Arc::new(entity(uid, Vec::new(), HashSet::new(), [])),
         claims: Arc::new(claims_entity(&BTreeMap::new())),
         token: anonymous_token(),
     }))
@@ -144,6 +141,40 @@ pub(super) fn anonymous() -> Principal {
 /// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
 fn principal_id(identity: &IdentityAttributes) -> String {
     format!("{}|{}", identity.issuer, identity.subject)
+}
+
+/// Where a route stands by its document.
+pub(super) fn route_parents(route: &Route) -> impl Iterator<Item = EntityUID> + '_ {
+    let tags = route.tags.iter().map(|tag| Kind::Tag.uid(tag));
+    tags.chain([Kind::Api.uid(&route.api.name)])
+}
+
+/// The ancestors that files name.
+fn listed_ancestors(known: Option<&Arc<Entity>>) -> impl Iterator<Item = EntityUID> + '_ {
+    known
+        .into_iter()
+        .flat_map(|entity| entity.ancestors().cloned())
+}
+
+/// The attributes that files name, under those that the request brings.
+fn over_known<const N: usize>(
+    known: Option<&Arc<Entity>>,
+    own: [(&'static str, Option<Value>); N],
+) -> Vec<(SmolStr, Value)> {
+    let own = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((SmolStr::new_static(name), value?)));
+    let mut all: Vec<(SmolStr, Value)> = own.collect();
+    let listed = known.into_iter().flat_map(|entity| entity.attrs());
+    let listed = listed.filter_map(|(name, value)| match value {
+        PartialValue::Value(value) if all.iter().all(|(brought, _)| brought != name) => {
+            Some((name.clone(), value.clone()))
+        }
+        PartialValue::Value(_) | PartialValue::Residual(_) => None,
+    });
+    let listed: Vec<_> = listed.collect();
+    all.extend(listed);
+    all
 }
 
 fn known_tags(known: Option<&Arc<Entity>>) -> Vec<(SmolStr, Value)> {
@@ -226,7 +257,7 @@ fn claims_entity(claims: &BTreeMap<String, Vec<String>>) -> Entity {
             strings(values.iter().map(String::as_str)),
         )
     });
-    entity(Kind::Claims.uid("claims"), [], HashSet::new(), tags)
+    entity(Kind::Claims.uid("claims"), Vec::new(), HashSet::new(), tags)
 }
 
 /// The path parameters of a request.
@@ -235,12 +266,12 @@ pub(super) fn params_entity(matched: &Matched) -> Entity {
         .parameters
         .iter()
         .map(|(name, value)| (SmolStr::new(name), value.as_str().into()));
-    entity(Kind::Params.uid("params"), [], HashSet::new(), tags)
+    entity(Kind::Params.uid("params"), Vec::new(), HashSet::new(), tags)
 }
 
 /// The numbers of a request's body. No source fills them yet, so there are none to read.
 pub(super) fn numbers_entity() -> Entity {
-    entity(Kind::Numbers.uid("numbers"), [], HashSet::new(), [])
+    entity(Kind::Numbers.uid("numbers"), Vec::new(), HashSet::new(), [])
 }
 
 /// The store a request is judged with. `None` where two different entities share an id, which nothing here produces.

@@ -4,6 +4,7 @@
 
 mod change;
 mod clause;
+mod reach;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::{Judgement, Policies};
 use clause::Clauses;
 
 pub use clause::{Clause, Fact, State};
+pub use reach::{Condition, Given, Reach};
 
 /// How many near misses are shown.
 const NEAREST: usize = 3;
@@ -71,19 +73,23 @@ impl Policies {
                 nearest: Vec::new(),
             };
         };
-        self.explain_in(slice, question, judgement)
-            .unwrap_or(Explanation {
-                policies: Vec::new(),
-                nearest: Vec::new(),
-            })
+        let explained = self.with_clauses(slice, question, |clauses| Explanation {
+            policies: self.spoke(clauses, judgement),
+            nearest: self.nearest(clauses, judgement),
+        });
+        explained.unwrap_or(Explanation {
+            policies: Vec::new(),
+            nearest: Vec::new(),
+        })
     }
 
-    fn explain_in(
+    /// Makes one question ready to hold clauses against, with the whole context at hand.
+    fn with_clauses<T>(
         &self,
         slice: &Slice,
         question: Question<'_>,
-        judgement: &Judgement,
-    ) -> Option<Explanation> {
+        look: impl FnOnce(&Clauses<'_>) -> T,
+    ) -> Option<T> {
         let principal = &question.principal.0;
         let resource = self.statics.resource(question.matched, &slice.target);
         let entities = store([
@@ -107,16 +113,12 @@ impl Policies {
             known(&resource),
             Some(Plan::everything().context(&evidence)),
         );
-        let clauses = Clauses {
+        Some(look(&Clauses {
             evaluator: Evaluator::new(request, &entities, Extensions::all_available()),
             principal: &principal.entity,
             action: &slice.target.action,
             resource: &resource,
-        };
-        Some(Explanation {
-            policies: self.spoke(&clauses, judgement),
-            nearest: self.nearest(&clauses, judgement),
-        })
+        }))
     }
 
     fn spoke(&self, clauses: &Clauses<'_>, judgement: &Judgement) -> Vec<PolicyView> {

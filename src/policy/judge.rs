@@ -132,7 +132,7 @@ impl Slice {
 
 impl<'a> Tally<'a> {
     fn count(&mut self, policy: &'a CompiledPolicy, evaluator: &Evaluator<'_>) {
-        let holds = match &policy.condition {
+        let holds = match &policy.swift {
             None => Ok(true),
             Some(condition) => match evaluator.interpret(condition, &policy.slots) {
                 Ok(value) => truth(&value),

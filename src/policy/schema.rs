@@ -19,9 +19,8 @@ use super::source::{Chain, problem};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Body, CanonicalPath, Delegation, Emergency, Facts, Headers, Host,
-    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, Peer, PrincipalKind,
-    Problem, Query, ResourceRule, Scheme,
+    AccessRequest, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes, Matched,
+    Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -83,7 +82,8 @@ fn generated_actions(operations: &[Arc<Operation>]) -> serde_json::Value {
     json!({ "Cardea": { "entityTypes": {}, "actions": actions } })
 }
 
-fn action_group(method: Method) -> &'static str {
+/// The group of actions a method belongs to.
+pub(super) fn action_group(method: Method) -> &'static str {
     match method {
         Method::Get | Method::Head | Method::Options => "read",
         Method::Post | Method::Put | Method::Patch => "write",
@@ -107,15 +107,18 @@ pub(super) fn check_vocabulary(
     statics: &StaticEntities,
     operations: &[Arc<Operation>],
 ) -> Vec<Problem> {
-    let route = operations
-        .iter()
-        .find(|o| o.resource == ResourceRule::Route);
-    let object = operations
-        .iter()
-        .find(|o| o.resource != ResourceRule::Route);
-    let mut problems: Vec<Problem> = [route, object]
+    // Documented operations have actions that Cardea writes, so that one of each kind stands for all; the generic ones are
+    // the bundle's own, and each may have moved away alone.
+    let documented = |rule: fn(&ResourceRule) -> bool| {
+        operations
+            .iter()
+            .find(move |o| o.documented && rule(&o.resource))
+    };
+    let generic = operations.iter().filter(|o| !o.documented);
+    let mut problems: Vec<Problem> = documented(|rule| *rule == ResourceRule::Route)
         .into_iter()
-        .flatten()
+        .chain(documented(|rule| *rule != ResourceRule::Route))
+        .chain(generic)
         .flat_map(Probe::both)
         .flat_map(|probe| probe.problems(schema, actions, statics))
         .collect();
@@ -247,22 +250,10 @@ pub(super) fn action_entity(
 }
 
 fn probe_request() -> Option<AccessRequest> {
-    Some(AccessRequest {
-        id: "probe".to_owned(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("probe.invalid").ok()?,
-        path: CanonicalPath::parse("/", PathRules::default()).ok()?,
-        query: Query::default(),
-        headers: Headers::default(),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
-    })
+    Some(AccessRequest::bare(
+        Host::parse("probe.invalid").ok()?,
+        CanonicalPath::parse("/", PathRules::default()).ok()?,
+    ))
 }
 
 fn full_facts() -> Facts {

@@ -10,10 +10,12 @@ use cedar_policy_core::ast::{
     ActionConstraint, Effect, Entity, EntityReference, EntityType, EntityUID, Expr, Policy,
     PrincipalOrResourceConstraint, SlotEnv,
 };
+use foldhash::fast::RandomState;
 
 use super::entities::Target;
 use super::evidence::Plan;
 use super::obligation::Obligation;
+use super::placeless::placeless;
 use super::reads::ReadSet;
 use super::value::Kind;
 
@@ -25,22 +27,24 @@ pub(super) struct CompiledPolicy {
     pub(super) obligation: Obligation,
     /// What `when` and `unless` say, as one expression; `None` where there are none.
     pub(super) condition: Option<Arc<Expr>>,
+    /// The same without its places in the source: what is evaluated.
+    pub(super) swift: Option<Expr>,
     pub(super) slots: SlotEnv,
     pub(super) reads: ReadSet,
-    action: ActionConstraint,
-    principal: Scope,
-    resource: Scope,
+    pub(super) action: ActionConstraint,
+    pub(super) principal: Scope,
+    pub(super) resource: Scope,
 }
 
 /// The scope of one variable: a type and a place in the hierarchy.
 #[derive(Debug)]
-struct Scope {
-    entity_type: Option<Arc<EntityType>>,
-    place: Place,
+pub(super) struct Scope {
+    pub(super) entity_type: Option<Arc<EntityType>>,
+    pub(super) place: Place,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     Anywhere,
     Exactly(EntityUID),
     In(EntityUID),
@@ -64,7 +68,7 @@ impl Scope {
     }
 
     /// What the scope asks for, in words.
-    fn wanted(&self) -> String {
+    pub(super) fn wanted(&self) -> String {
         let place = match &self.place {
             Place::Anywhere => None,
             Place::Exactly(uid) => Some(format!("to be `{uid}`")),
@@ -89,18 +93,35 @@ impl Scope {
             .join(", and ")
     }
 
-    fn allows_type(&self, entity_type: &EntityType) -> bool {
+    pub(super) fn allows_type(&self, entity_type: &EntityType) -> bool {
         self.entity_type
             .as_deref()
             .is_none_or(|wanted| wanted == entity_type)
     }
 
-    fn holds(&self, entity: &Entity) -> bool {
+    pub(super) fn holds(&self, entity: &Entity) -> bool {
+        self.holds_within(entity)
+            && match &self.place {
+                Place::Anywhere | Place::Exactly(_) => true,
+                Place::In(uid) => entity.uid() == uid || entity.is_descendant_of(uid),
+            }
+    }
+
+    /// Whether the scope holds for every object behind a route: objects are in their route, and in all it is in.
+    fn holds_behind(&self, route: &Entity) -> bool {
+        match &self.place {
+            Place::Anywhere => true,
+            Place::Exactly(_) => false,
+            Place::In(uid) => route.uid() == uid || route.is_descendant_of(uid),
+        }
+    }
+
+    /// Whether the scope holds for an entity that is known to be, or to be in, the place it names.
+    fn holds_within(&self, entity: &Entity) -> bool {
         self.allows_type(entity.uid().entity_type())
             && match &self.place {
-                Place::Anywhere => true,
+                Place::Anywhere | Place::In(_) => true,
                 Place::Exactly(uid) => entity.uid() == uid,
-                Place::In(uid) => entity.uid() == uid || entity.is_descendant_of(uid),
             }
     }
 }
@@ -113,6 +134,7 @@ impl CompiledPolicy {
             effect: policy.effect(),
             obligation,
             condition: policy.non_scope_constraints_arc().cloned(),
+            swift: policy.non_scope_constraints().map(placeless),
             slots: policy.env().clone(),
             reads: ReadSet::of(policy),
             action: policy.action_constraint().clone(),
@@ -133,7 +155,7 @@ impl CompiledPolicy {
 
     /// Whether the scope can hold for some request of the operation. What acts on a route is settled here for good;
     /// what acts on an object depends on the object.
-    fn can_apply(&self, target: &Target, resource: Kind) -> bool {
+    pub(super) fn can_apply(&self, target: &Target, resource: Kind) -> bool {
         self.action_holds(&target.action)
             && if resource == Kind::Route {
                 self.resource.holds(&target.route)
@@ -171,10 +193,29 @@ impl CompiledPolicy {
     pub(super) fn principal_wanted(&self) -> String {
         self.principal.wanted()
     }
+}
 
-    /// Whether the scope holds for this principal and resource; its action is known to.
-    pub(super) fn scope_holds(&self, principal: &Entity, resource: &Entity) -> bool {
-        self.principal.holds(principal) && self.resource.holds(resource)
+/// A policy that can apply to one operation.
+#[derive(Debug)]
+struct Candidate {
+    policy: Arc<CompiledPolicy>,
+    /// Whether its scope holds for every resource of the operation.
+    any_resource: bool,
+}
+
+impl Candidate {
+    /// `None` for a policy that cannot apply.
+    fn new(policy: &Arc<CompiledPolicy>, target: &Target, resource: Kind) -> Option<Self> {
+        policy.can_apply(target, resource).then(|| Self {
+            any_resource: resource == Kind::Route || policy.resource.holds_behind(&target.route),
+            policy: Arc::clone(policy),
+        })
+    }
+
+    /// Whether the scope holds. The action is known to be right, and the principal to be in the place that is named.
+    fn applies(&self, principal: &Entity, resource: &Entity) -> bool {
+        self.policy.principal.holds_within(principal)
+            && (self.any_resource || self.policy.resource.holds(resource))
     }
 }
 
@@ -183,9 +224,10 @@ impl CompiledPolicy {
 pub(super) struct Slice {
     pub(super) target: Target,
     /// Policies for any principal (of a type).
-    unscoped: Vec<Arc<CompiledPolicy>>,
-    /// Policies for one principal or one role, group or tenant, by that entity.
-    by_principal: HashMap<EntityUID, Vec<Arc<CompiledPolicy>>>,
+    unscoped: Vec<Candidate>,
+    /// Policies for one principal or one role, group or tenant, by that entity. What is kept here comes from the bundle,
+    /// so the hash need not bear hostile keys.
+    by_principal: HashMap<EntityUID, Vec<Candidate>, RandomState>,
     /// What each type of principal's policies need, in the order of [`Kind::PRINCIPALS`].
     plans: [Plan; 5],
     reads: [ReadSet; 5],
@@ -199,18 +241,17 @@ impl Slice {
         resource: Kind,
     ) -> Self {
         let mut unscoped = Vec::new();
-        let mut by_principal: HashMap<EntityUID, Vec<Arc<CompiledPolicy>>> = HashMap::new();
+        let mut by_principal: HashMap<EntityUID, Vec<Candidate>, RandomState> = HashMap::default();
         let mut reads: [ReadSet; 5] = Default::default();
-        for policy in policies
-            .iter()
-            .filter(|policy| policy.can_apply(&target, resource))
-        {
+        for policy in policies {
+            let Some(candidate) = Candidate::new(policy, &target, resource) else {
+                continue;
+            };
             match &policy.principal.place {
-                Place::Anywhere => unscoped.push(Arc::clone(policy)),
-                Place::Exactly(uid) | Place::In(uid) => by_principal
-                    .entry(uid.clone())
-                    .or_default()
-                    .push(Arc::clone(policy)),
+                Place::Anywhere => unscoped.push(candidate),
+                Place::Exactly(uid) | Place::In(uid) => {
+                    by_principal.entry(uid.clone()).or_default().push(candidate);
+                }
             }
             for (kind, reads) in Kind::PRINCIPALS.into_iter().zip(&mut reads) {
                 if policy.principal.allows_type(kind.entity_type()) {
@@ -248,8 +289,8 @@ impl Slice {
             .filter_map(|uid| self.by_principal.get(uid))
             .flatten()
             .chain(&self.unscoped)
-            .map(|policy| &**policy)
-            .filter(move |policy| policy.scope_holds(principal, resource))
+            .filter(move |candidate| candidate.applies(principal, resource))
+            .map(|candidate| &*candidate.policy)
     }
 
     /// What the policies for principals of this kind need of the context.

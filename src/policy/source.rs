@@ -12,6 +12,7 @@ use cedar_policy_core::ast;
 
 use super::bundle::Document;
 use super::links::{Places, Templates};
+use super::nearest::nearest;
 use super::obligation::Obligation;
 use super::slice::CompiledPolicy;
 use crate::model::{Problem, line_and_column};
@@ -145,25 +146,67 @@ impl Sources {
             1,
         );
         // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
-        let mut told = HashSet::new();
-        let mut problems: Vec<Problem> = result
+        let mut problems: Vec<_> = result
             .validation_errors()
-            .filter(|error| told.insert(mistake(error)))
-            .map(|error| {
-                let id: &str = error.policy_id().as_ref();
-                let problem = Problem::new(error.to_string());
-                let problem = match self.places.get(id) {
-                    Some((file, line, column)) => problem.in_file(file).at(*line, *column),
-                    None => problem,
-                };
-                match help(error) {
-                    Some(help) => problem.hint(help),
-                    None => problem,
-                }
-            })
+            .map(|error| (self.mistaken(error, schema), mistake(error)))
             .collect();
-        problems.sort();
-        problems
+        problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut told = HashSet::new();
+        problems.retain(|(_, mistake)| told.insert(mistake.clone()));
+        problems.into_iter().map(|(problem, _)| problem).collect()
+    }
+
+    /// What the validator found, where it points.
+    fn mistaken(&self, error: &ValidationError, schema: &Schema) -> Problem {
+        let id: &str = error.policy_id().as_ref();
+        let problem = Problem::new(error.to_string());
+        let problem = match self.places.get(id) {
+            Some((file, line, column)) => {
+                let (line, column) = self.label(id, error).unwrap_or((*line, *column));
+                problem.in_file(file).at(line, column)
+            }
+            None => problem,
+        };
+        let hint = match error {
+            ValidationError::UnrecognizedActionId(_) => self.meant(id, error, schema),
+            _ => help(error),
+        };
+        match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+
+    /// Where in a policy's file the validator points.
+    fn label(&self, id: &str, error: &ValidationError) -> Option<(usize, usize)> {
+        let offset = miette::Diagnostic::labels(error)?.next()?.offset();
+        Some(line_and_column(self.text_of(id)?, offset))
+    }
+
+    /// The text a policy or template stands in. A link stands in no such text, and what it says is its template's.
+    fn text_of(&self, id: &str) -> Option<&str> {
+        let id = PolicyId::new(id);
+        let loc = if let Some(template) = self.set.template(&id) {
+            AsRef::<ast::Template>::as_ref(template).loc()
+        } else {
+            let policy = self.set.policy(&id).filter(|policy| policy.is_static())?;
+            AsRef::<ast::Policy>::as_ref(policy).loc()
+        };
+        Some(&loc?.src)
+    }
+
+    /// The action that an unknown one was meant to be. (Cedar's own guess knows no operations.)
+    fn meant(&self, id: &str, error: &ValidationError, schema: &Schema) -> Option<String> {
+        let label = miette::Diagnostic::labels(error)?.next()?;
+        let end = label.offset() + label.len();
+        let written = self.text_of(id)?.get(label.offset()..end)?;
+        let name = written.split('"').nth(1)?;
+        let mut known: Vec<&str> = schema.actions().map(|uid| uid.id().unescaped()).collect();
+        known.sort_unstable();
+        Some(match nearest(name, known.into_iter()) {
+            Some(meant) => format!("did you mean `Cardea::Action::\"{meant}\"`?"),
+            None => "`cardea generate schema` shows the action of every operation".to_owned(),
+        })
     }
 }
 
@@ -204,8 +247,12 @@ pub(super) fn problem<E: miette::Diagnostic>(error: &E, document: &Document) -> 
     }
 }
 
+/// What Cedar says of what it expected instead: as its help, else beside the place.
 fn help<E: miette::Diagnostic>(error: &E) -> Option<String> {
-    error.help().map(|help| help.to_string())
+    error.help().map(|help| help.to_string()).or_else(|| {
+        let mut labels = error.labels()?;
+        labels.find_map(|label| label.label().map(str::to_owned))
+    })
 }
 
 /// An error with its causes, in one line.

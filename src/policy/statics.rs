@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use cedar_policy_core::ast::{Entity, EntityUID};
+use foldhash::fast::RandomState;
 use serde_json::{Value, json};
 
 use super::bundle::Document;
+use super::entities::route_parents;
 use super::source::Chain;
-use crate::model::{Problem, json as one_reading};
+use super::value::Kind;
+use crate::model::{Operation, Problem, json as one_reading};
 
 /// Entities from files, each with all its ancestors. A request only ever looks one up: the set is never copied.
 #[derive(Debug, Default)]
 pub(super) struct StaticEntities {
-    known: HashMap<EntityUID, Arc<Entity>>,
+    known: HashMap<EntityUID, Arc<Entity>, RandomState>,
+    /// What the routes of the documents are in: a file may place an object in another route than its own.
+    routes: HashMap<EntityUID, HashSet<EntityUID>>,
 }
 
 impl StaticEntities {
@@ -22,11 +27,32 @@ impl StaticEntities {
         self.known.len()
     }
 
+    /// Every entity the files describe.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.known.values()
+    }
+
+    /// The places the files put objects into.
+    pub(super) fn object_places(&self) -> HashSet<&EntityUID> {
+        let is_object = |e: &&Arc<Entity>| e.uid().entity_type() == Kind::Object.entity_type();
+        let objects = self.all().filter(is_object);
+        objects.flat_map(|entity| entity.ancestors()).collect()
+    }
+
     pub(super) fn get(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
         self.known.get(uid)
     }
 
-    /// The parents, and everything the files know above them.
+    /// Takes note of what the documents say the routes are in.
+    pub(super) fn learn_routes(&mut self, operations: &[Arc<Operation>]) {
+        let routes = operations.iter().map(|operation| {
+            let uid = Kind::Route.uid(&operation.route.id);
+            (uid, self.closure(route_parents(&operation.route)))
+        });
+        self.routes = routes.collect();
+    }
+
+    /// The parents, and everything the files and the documents know above them.
     pub(super) fn closure(
         &self,
         parents: impl IntoIterator<Item = EntityUID>,
@@ -35,6 +61,9 @@ impl StaticEntities {
         for parent in parents {
             if let Some(entity) = self.known.get(&parent) {
                 ancestors.extend(entity.ancestors().cloned());
+            }
+            if let Some(above) = self.routes.get(&parent) {
+                ancestors.extend(above.iter().cloned());
             }
             ancestors.insert(parent);
         }
@@ -61,6 +90,11 @@ pub(super) fn parse(
                         let other = other.display();
                         problems.push(wrong(format!("the entity {uid} stands in {other} already")));
                     }
+                    if made_by_request(&item) {
+                        problems.push(wrong(format!(
+                            "the entity {uid} is made anew for every request: what a file says of it counts for nothing"
+                        )));
+                    }
                     complete(&mut item);
                     items.push((item, document));
                 }
@@ -86,6 +120,7 @@ fn collect(entities: &Entities) -> StaticEntities {
         known: known
             .map(|entity| (entity.uid().clone(), Arc::new(entity.clone())))
             .collect(),
+        routes: HashMap::new(),
     }
 }
 
@@ -123,6 +158,14 @@ fn uid_text(item: &Value) -> String {
     format!("{}::\"{}\"", part("/uid/type"), part("/uid/id"))
 }
 
+/// Whether the entity is of a type that only requests make. A file that names one would be passed over in silence.
+fn made_by_request(item: &Value) -> bool {
+    let kind = item.pointer("/uid/type").and_then(Value::as_str);
+    let own = [Kind::Anonymous, Kind::Claims, Kind::Params, Kind::Numbers];
+    kind.and_then(|kind| kind.strip_prefix("Cardea::"))
+        .is_some_and(|kind| own.iter().any(|own| own.name() == kind))
+}
+
 /// Fills in what a request brings itself, so that files need not repeat it. The request's own values replace these.
 fn complete(item: &mut Value) {
     let part = |name: &str| {
@@ -149,16 +192,21 @@ fn complete(item: &mut Value) {
 fn brought_by_request(kind: &str, id: &str) -> Vec<(&'static str, Value)> {
     let (issuer, subject) = id.split_once('|').unwrap_or(("", id));
     let caller = || vec![("issuer", json!(issuer)), ("sub", json!(subject))];
+    let api = || {
+        json!({
+            "name": "", "version": "", "lifecycle": "unknown", "exposure": "", "dataClasses": [],
+        })
+    };
     match kind {
         "Cardea::User" | "Cardea::Workload" => caller(),
         "Cardea::Client" => [caller(), vec![("kind", json!("oauth"))]].concat(),
         "Cardea::Agent" => [caller(), vec![("tier", json!(0))]].concat(),
-        "Cardea::Object" => {
-            let api = json!({
-                "name": "", "version": "", "lifecycle": "unknown", "exposure": "", "dataClasses": [],
-            });
-            vec![("api", api), ("kind", json!("")), ("id", json!(""))]
-        }
+        "Cardea::Object" => vec![("api", api()), ("kind", json!("")), ("id", json!(""))],
+        "Cardea::Route" => vec![
+            ("api", api()),
+            ("template", json!("")),
+            ("sensitivity", json!(3)),
+        ],
         _ => Vec::new(),
     }
 }

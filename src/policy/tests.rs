@@ -1,5 +1,6 @@
 //! The room as a whole: what bundles it takes and refuses, and that it judges as Cedar itself would.
 
+mod files;
 pub(super) mod fixture;
 mod invariants;
 mod oracle;
@@ -51,10 +52,12 @@ fn mistakes_are_shown_with_file_line_and_column_and_all_at_once() {
          forbid (principal, action, resource) when { context.risk.score == \"9\" };",
     );
     assert!(
-        text.contains("p.cedar:1:1:") && text.contains("p.cedar:2:1:"),
+        text.contains("p.cedar:1:45:") && text.contains("p.cedar:2:45:"),
         "{text}"
     );
-    assert!(text.contains("colour"), "{text}");
+    // One mistake is told once, however many actions it is made for.
+    assert_eq!(text.matches("colour").count(), 1, "{text}");
+    assert!(text.contains("Action::\"a0.create\" not found"), "{text}");
 }
 
 #[test]

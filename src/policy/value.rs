@@ -177,7 +177,7 @@ fn call(function: &str, arguments: &[Value]) -> Option<Value> {
 /// An entity with finished attributes. `ancestors` must be transitively closed.
 pub(super) fn entity(
     uid: EntityUID,
-    attributes: impl IntoIterator<Item = (&'static str, Option<Value>)>,
+    attributes: Vec<(SmolStr, Value)>,
     ancestors: HashSet<EntityUID>,
     tags: impl IntoIterator<Item = (SmolStr, Value)>,
 ) -> Entity {
@@ -185,7 +185,7 @@ pub(super) fn entity(
         uid,
         attributes
             .into_iter()
-            .filter_map(|(name, value)| Some((SmolStr::new_static(name), value?.into()))),
+            .map(|(name, value)| (name, value.into())),
         HashSet::new(),
         ancestors,
         tags.into_iter().map(|(name, value)| (name, value.into())),

@@ -43,11 +43,12 @@ impl Default for Settings {
 impl Settings {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.timeout < Period::millis(10) || self.timeout > Period::seconds(60) {
-            problems.push(Problem::new(
-                "`telemetry.otlp.timeout` is not between `10ms` and `1m`",
-            ));
-        }
+        let timeouts = Period::millis(10)..=Period::seconds(60);
+        problems.extend(Problem::out_of_bounds(
+            "telemetry.otlp.timeout",
+            self.timeout,
+            timeouts,
+        ));
         for name in self.headers.keys() {
             if let Some(problem) = header_problem(name) {
                 problems.push(problem);
@@ -152,28 +153,25 @@ impl Collector {
 
     /// An exporter of spans. Needs to be called inside a tokio runtime, which then carries the connection.
     pub(super) fn spans(&self) -> Result<SpanExporter, Problem> {
-        let mut builder = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&self.endpoint)
-            .with_timeout(self.settings.timeout.0)
-            .with_metadata(self.headers.clone());
-        if let Some(tls) = &self.tls {
-            builder = builder.with_tls_config(tls.clone());
-        }
+        let builder = self.configured(SpanExporter::builder().with_tonic());
         builder.build().map_err(|error| unusable(&error))
     }
 
     /// An exporter of metrics, as [`Self::spans`].
     pub(super) fn metrics(&self) -> Result<MetricExporter, Problem> {
-        let mut builder = MetricExporter::builder()
-            .with_tonic()
+        let builder = self.configured(MetricExporter::builder().with_tonic());
+        builder.build().map_err(|error| unusable(&error))
+    }
+
+    fn configured<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> B {
+        let builder = builder
             .with_endpoint(&self.endpoint)
             .with_timeout(self.settings.timeout.0)
             .with_metadata(self.headers.clone());
-        if let Some(tls) = &self.tls {
-            builder = builder.with_tls_config(tls.clone());
+        match &self.tls {
+            Some(tls) => builder.with_tls_config(tls.clone()),
+            None => builder,
         }
-        builder.build().map_err(|error| unusable(&error))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Metrics: counted once, read twice (Prometheus at `/metrics`, OTLP where a collector is set).
 //!
-//! Labels are bounded: verdict, reason, effect and fault are closed lists, and operations are
-//! capped. No label ever holds a caller, a path or an address.
+//! Labels are bounded: verdict, reason, effect and fault are closed lists, and operations are capped. No label ever holds a
+//! caller, a path or an address.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ use super::operations::Operations;
 use super::traces::Traces;
 use crate::model::{Decision, Effect, Outcome, Period, Problem, Reason};
 
-/// The rule for metrics.
+/// How often metrics leave, and how many there may be.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -46,18 +46,15 @@ impl Default for Settings {
 
 impl Settings {
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if self.interval < Period::millis(100) || self.interval > Period::seconds(3600) {
-            problems.push(Problem::new(
-                "`telemetry.metrics.interval` is not between `100ms` and `1h`",
-            ));
-        }
-        if !(1..=10_000).contains(&self.max_operations) {
-            problems.push(Problem::new(
-                "`telemetry.metrics.max_operations` is not between 1 and 10000",
-            ));
-        }
-        problems
+        let intervals = Period::millis(100)..=Period::seconds(3600);
+        let most = self.max_operations;
+        [
+            Problem::out_of_bounds("telemetry.metrics.interval", self.interval, intervals),
+            Problem::out_of_bounds("telemetry.metrics.max_operations", most, 1..=10_000),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 
@@ -262,11 +259,7 @@ impl Instruments {
 }
 
 fn effect(effect: Effect) -> KeyValue {
-    let word = match effect {
-        Effect::Permit => "permit",
-        Effect::Forbid => "forbid",
-    };
-    KeyValue::new("effect", word)
+    KeyValue::new("effect", effect.as_str())
 }
 
 /// The SDK folds what goes beyond 2000 combinations into one series without labels. Ours are bounded already, so it gets

@@ -1,7 +1,8 @@
-//! Decisions to record, for tests: with canaries wherever telemetry may not look.
+//! Decisions to record, for tests, with canaries wherever telemetry may not look; and a page to log them on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -142,6 +143,7 @@ pub(super) fn request(path: &str) -> AccessRequest {
         body: Body {
             bytes: b"CANARY-body".to_vec(),
             truncated: false,
+            length: 11,
         },
         client_address: Some("203.0.113.7".parse().unwrap()),
         peer: Peer {
@@ -167,4 +169,25 @@ fn arrival(flags: &str) -> Arrival {
 
 fn parent(flags: &str) -> Option<TraceParent> {
     TraceParent::parse(&format!("00-{TRACE}-{PARENT}-{flags}"), "vendor=state")
+}
+
+/// A page of log lines that can be read back.
+#[derive(Clone, Default)]
+pub(super) struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Page {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
 }

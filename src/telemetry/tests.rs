@@ -481,25 +481,10 @@ async fn s1_the_cap_holds_while_many_threads_meet_new_operations() {
     assert_eq!(values.iter().sum::<u64>(), 800);
 }
 
-/// A page of log lines.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a3_no_signal_holds_a_token_a_key_a_query_or_a_body() {
     let (collected, endpoint) = Collected::listen().await;
-    let page = Page::default();
+    let page = samples::Page::default();
     let lines = Lines::start(page.clone()).unwrap();
     let telemetry =
         Telemetry::start_with(&settings(Some(endpoint)), &Handle::current(), lines).unwrap();
@@ -515,7 +500,7 @@ async fn a3_no_signal_holds_a_token_a_key_a_query_or_a_body() {
     }
     let prometheus = telemetry.render();
     assert!(telemetry.shutdown(SOON).await);
-    let logged = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    let logged = page.text();
     let spans = format!("{:?}", collected.spans.lock().unwrap());
     let metrics = format!("{:?}", collected.metrics.lock().unwrap());
     for (signal, output) in [
@@ -534,14 +519,13 @@ async fn a3_no_signal_holds_a_token_a_key_a_query_or_a_body() {
 #[tokio::test]
 async fn the_log_names_the_span_that_was_made() {
     let (collected, endpoint) = Collected::listen().await;
-    let page = Page::default();
+    let page = samples::Page::default();
     let lines = Lines::start(page.clone()).unwrap();
     let settings = settings(Some(endpoint));
     let telemetry = Telemetry::start_with(&settings, &Handle::current(), lines).unwrap();
     telemetry.record(&samples::allowed());
     assert!(telemetry.shutdown(SOON).await);
-    let logged = page.0.lock().unwrap().clone();
-    let line: serde_json::Value = serde_json::from_slice(&logged).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
     assert_eq!(line["trace_id"], samples::TRACE);
     let span = collected.spans()[0].span_id.clone();
     assert_eq!(bytes(line["span_id"].as_str().unwrap()), span);

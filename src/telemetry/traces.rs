@@ -30,7 +30,7 @@ use crate::model::{
     TraceParent, shown,
 };
 
-/// The rule for spans.
+/// What becomes a span.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -56,24 +56,17 @@ impl Default for Settings {
 
 impl Settings {
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if !(0.0..=1.0).contains(&self.sample_ratio) {
-            problems.push(
-                Problem::new("`telemetry.traces.sample_ratio` is not between 0 and 1")
-                    .hint("0 samples nothing, 1 everything"),
-            );
-        }
-        if !(1..=1_000_000).contains(&self.queue) {
-            problems.push(Problem::new(
-                "`telemetry.traces.queue` is not between 1 and 1000000",
-            ));
-        }
-        if self.delay < Period::millis(10) || self.delay > Period::seconds(600) {
-            problems.push(Problem::new(
-                "`telemetry.traces.delay` is not between `10ms` and `10m`",
-            ));
-        }
-        problems
+        let delays = Period::millis(10)..=Period::seconds(600);
+        let ratio = self.sample_ratio;
+        [
+            Problem::out_of_bounds("telemetry.traces.sample_ratio", ratio, 0.0..=1.0)
+                .map(|problem| problem.hint("0 samples nothing, 1 everything")),
+            Problem::out_of_bounds("telemetry.traces.queue", self.queue, 1..=1_000_000),
+            Problem::out_of_bounds("telemetry.traces.delay", self.delay, delays),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

@@ -66,7 +66,13 @@ fn a_failing_case_ends_in_exit_code_1_and_shows_the_difference() {
     let check = cardea(&["check", "--bundle", bundle.path().to_str().unwrap()], b"");
     assert_eq!(check.status.code(), Some(2));
     let err = text(&check.stderr);
-    assert!(err.contains("orders.yaml:1:1: the test `everybody writes` fails: verdict: expected allow, found deny"), "{err}");
+    assert!(
+        err.contains(
+            "error: the test `everybody writes` fails: verdict: expected allow, found deny"
+        ),
+        "{err}"
+    );
+    assert!(err.contains("orders.yaml:1:1\n"), "{err}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tonic::{Code, Request, Status};
 use crate::model::{Period, Reason};
 
 use super::super::RequestSettings;
-use super::super::testing::{Running, check, code, denial, on_any_port};
+use super::super::testing::{Running, ask, check, code, denial, on_any_port};
 use super::CHECK_PATH;
 
 /// Sends bytes as they are: what a generated client would never send.
@@ -71,13 +71,9 @@ async fn send(running: &Running, messages: Vec<Vec<u8>>) -> full::CheckResponse 
 async fn a_check_is_decided_and_answered() {
     let running = Running::on(&on_any_port());
     let mut client = running.client().await;
-    let allowed = client
-        .check(check(&[("x-do", "allow")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let allowed = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&allowed), 0);
-    let refused = client.check(check(&[])).await.unwrap().into_inner();
+    let refused = ask(&mut client, &[]).await;
     assert_eq!(code(&refused), 7);
     assert_eq!(denial(refused).0, 403);
     drop(client);
@@ -88,11 +84,7 @@ async fn a_check_is_decided_and_answered() {
 async fn g4_a_panic_is_an_explicit_denial_and_the_next_check_is_answered() {
     let running = Running::on(&on_any_port());
     let mut client = running.client().await;
-    let refused = client
-        .check(check(&[("x-do", "panic")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let refused = ask(&mut client, &[("x-do", "panic")]).await;
     assert_eq!(code(&refused), 14);
     let (status, body) = denial(refused);
     assert_eq!(status, 503);
@@ -101,11 +93,7 @@ async fn g4_a_panic_is_an_explicit_denial_and_the_next_check_is_answered() {
         *running.decider.overruled.lock().unwrap(),
         [Reason::Internal]
     );
-    let allowed = client
-        .check(check(&[("x-do", "allow")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let allowed = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&allowed), 0);
 }
 
@@ -179,11 +167,7 @@ async fn g3_a_message_over_the_limit_is_denied_and_not_an_error() {
     let (status, body) = denial(refused);
     assert_eq!(status, 400);
     assert!(body.contains("malformed_request"), "{body}");
-    let allowed = client
-        .check(check(&[("x-do", "allow")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let allowed = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&allowed), 0);
 }
 

@@ -25,7 +25,9 @@ pub struct ListenSettings {
     pub max_connections: usize,
     /// Most calls in flight on one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`).
     pub max_concurrent_streams: u32,
-    /// Most bytes of gRPC metadata of one call (`SETTINGS_MAX_HEADER_LIST_SIZE`).
+    /// Most bytes of gRPC metadata of one call (`SETTINGS_MAX_HEADER_LIST_SIZE`). Keep it above the request headers
+    /// that Envoy accepts (`max_request_headers_kb`, 60 KiB by default): Envoy's tracers copy `tracestate` and `baggage`
+    /// from the request to the call, and a call that is too large is refused without an answer.
     pub max_header_list_bytes: u32,
     /// How many streams that were reset are kept in mind; a connection that resets more at once is closed.
     pub max_reset_streams: usize,
@@ -50,7 +52,7 @@ impl Default for ListenSettings {
             workers: 1,
             max_connections: 1024,
             max_concurrent_streams: 256,
-            max_header_list_bytes: 16 * 1024,
+            max_header_list_bytes: 128 * 1024,
             max_reset_streams: 64,
             max_message_bytes: 4 * 1024 * 1024,
             handshake_timeout: Period::seconds(5),
@@ -62,7 +64,7 @@ impl Default for ListenSettings {
 }
 
 impl ListenSettings {
-    /// All mistakes in this section.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -71,14 +73,6 @@ impl ListenSettings {
                 problems.push(Problem::new(text));
             }
         };
-        must(
-            (1..=256).contains(&self.workers),
-            "`listen.workers` must be 1 to 256",
-        );
-        must(
-            (1..=1_000_000).contains(&self.max_connections),
-            "`listen.max_connections` must be 1 to 1000000",
-        );
         must(
             self.max_concurrent_streams > 0,
             "`listen.max_concurrent_streams` is 0: no call could ever be made",
@@ -98,9 +92,18 @@ impl ListenSettings {
         ] {
             must(!period.0.is_zero(), &format!("`listen.{name}` is zero"));
         }
-        if let Some(tls) = &self.tls {
-            problems.extend(tls.problems());
-        }
+        let connections = self.max_connections;
+        problems.extend(Problem::out_of_bounds(
+            "listen.workers",
+            self.workers,
+            1..=256,
+        ));
+        problems.extend(Problem::out_of_bounds(
+            "listen.max_connections",
+            connections,
+            1..=1_000_000,
+        ));
+        problems.extend(self.tls.iter().flat_map(TlsSettings::problems));
         problems
     }
 }

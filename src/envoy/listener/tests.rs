@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::Period;
 
 use super::super::RequestSettings;
-use super::super::testing::{Running, check, client_over, code, on_any_port};
+use super::super::testing::{Running, ask, check, client_over, code, on_any_port};
 use super::accept::{Accept, Acceptor, Limits};
 use super::connection::Io;
 use super::{Bound, ListenSettings, Local};
@@ -47,11 +47,7 @@ async fn a_unix_socket_serves_with_its_mode_and_is_gone_afterwards() {
     assert_eq!(mode(&path), 0o600);
     let stream = UnixStream::connect(&path).await.unwrap();
     let mut client = client_over(stream).await.unwrap();
-    let answer = client
-        .check(check(&[("x-do", "allow")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let answer = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&answer), 0);
     drop(client);
     running.stop().await;
@@ -122,11 +118,7 @@ async fn every_worker_has_a_socket_on_the_same_port() {
             .await
             .unwrap();
         let mut client = client_over(stream).await.unwrap();
-        let answer = client
-            .check(check(&[("x-do", "allow")]))
-            .await
-            .unwrap()
-            .into_inner();
+        let answer = ask(&mut client, &[("x-do", "allow")]).await;
         assert_eq!(code(&answer), 0);
     }
     running.stop().await;
@@ -155,11 +147,7 @@ async fn g3_garbage_and_silence_are_cut_off_and_others_are_served() {
     let _ = garbage.read_to_end(&mut rest).await;
     let _ = silent.read_to_end(&mut rest).await;
     let mut client = running.client().await;
-    let answer = client
-        .check(check(&[("x-do", "allow")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let answer = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&answer), 0);
 }
 
@@ -177,11 +165,7 @@ async fn g3_connections_beyond_the_limit_wait_for_a_slot() {
         .unwrap();
     let second = tokio::spawn(async move {
         let mut client = client_over(stream).await.unwrap();
-        client
-            .check(check(&[("x-do", "allow")]))
-            .await
-            .unwrap()
-            .into_inner()
+        ask(&mut client, &[("x-do", "allow")]).await
     });
     first.check(check(&[])).await.unwrap();
     assert!(!second.is_finished());
@@ -230,7 +214,29 @@ async fn a_drain_that_takes_too_long_ends() {
         tokio::task::yield_now().await;
     }
     running.stop().await;
+    assert!(!call.is_finished(), "the call outlives the drain");
     call.abort();
+}
+
+#[tokio::test]
+async fn g4_what_a_client_adds_to_the_calls_metadata_cannot_turn_an_answer_into_an_error() {
+    let state = format!("a={}", "x".repeat(60 * 1024));
+    let narrow = ListenSettings {
+        max_header_list_bytes: 16 * 1024,
+        ..on_any_port()
+    };
+    for (settings, answered) in [(narrow, false), (on_any_port(), true)] {
+        let running = Running::on(&settings);
+        let mut client = running.client().await;
+        let mut call = tonic::Request::new(check(&[]));
+        call.metadata_mut()
+            .insert("tracestate", state.parse().unwrap());
+        let answer = client.check(call).await;
+        assert_eq!(answer.is_ok(), answered);
+        assert!(answer.is_err() || code(&answer.unwrap().into_inner()) != 0);
+        drop(client);
+        running.stop().await;
+    }
 }
 
 /// Accepts what it was given, errors included.

@@ -1,6 +1,6 @@
 //! The request's headers, from whichever of the two forms Envoy sends them in.
 
-use crate::model::{Headers, Refusal};
+use crate::model::{Headers, Refusal, every_byte};
 
 use super::super::proto::auth::attribute_context::HttpRequest;
 use super::super::proto::core::HeaderValue;
@@ -59,7 +59,8 @@ fn push(
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(malformed("a header's name is no token"));
     }
-    if value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    let visible = every_byte(&value, |b| b >= 0x20);
+    if !visible && value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(malformed("a header's value holds CR, LF or NUL"));
     }
     if name == "host" && value != http.host.as_bytes() {
@@ -107,7 +108,11 @@ fn check_size(fields: &[(String, Vec<u8>)], settings: &RequestSettings) -> Resul
 
 /// `tchar` of RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    matches!(
+        byte,
+        b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
+            | b'|' | b'~'
+    )
 }
 
 fn bytes_of(field: &HeaderValue) -> &[u8] {

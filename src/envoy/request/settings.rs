@@ -47,7 +47,7 @@ impl Default for RequestSettings {
 }
 
 impl RequestSettings {
-    /// All mistakes in this section.
+    /// Everything that is wrong with these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

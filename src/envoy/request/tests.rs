@@ -445,6 +445,29 @@ fn b2_a_body_of_unknown_length_is_the_same_body() {
     assert!(none.body.bytes.is_empty() && !none.body.truncated);
 }
 
+#[test]
+fn b1_a_body_is_never_told_shorter_than_it_is() {
+    let length = |change: fn(&mut HttpRequest)| accepted(with(change)).body.length;
+    assert_eq!(length(|http| http.raw_body = b"0123456789".to_vec()), 10);
+    // Cut at Envoy's limit, which a caller cannot be let off by.
+    let cut = length(|http| {
+        http.raw_body = b"0123456789".to_vec();
+        http.headers = joined(&[("x-envoy-auth-partial-body", "true")]);
+    });
+    assert_eq!(cut, u64::MAX);
+    let announced = length(|http| {
+        http.raw_body = b"0123456789".to_vec();
+        http.headers = joined(&[
+            ("x-envoy-auth-partial-body", "true"),
+            ("content-length", "5000"),
+        ]);
+    });
+    assert_eq!(announced, 5000);
+    // Envoy does not send bodies unless asked to.
+    let unsent = length(|http| http.headers = joined(&[("content-length", "40")]));
+    assert_eq!(unsent, 40);
+}
+
 fn from_peer(
     peer: attribute_context::Peer,
     fields: &[(&str, &str)],

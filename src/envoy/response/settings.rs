@@ -138,8 +138,8 @@ pub(super) enum Tells {
 pub struct Answers {
     /// What is set, under which name.
     pub(super) set: Vec<(Tells, String)>,
-    /// Names that are Cardea's, with `-` for `_`; every default name is among them.
-    pub(super) owned: BTreeSet<String>,
+    /// Names that are Cardea's, with `-` for `_`, in order; every default name is among them.
+    pub(super) owned: Vec<String>,
     pub(super) credential: Credential,
     pub(super) own_trouble: OwnTrouble,
     /// Whole seconds.
@@ -148,10 +148,16 @@ pub struct Answers {
 }
 
 impl AnswerSettings {
+    /// Everything that is wrong with these settings.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.resolve().err().unwrap_or_default()
+    }
+
     /// Checks the settings and makes them ready for use.
     ///
     /// # Errors
-    /// All mistakes in this section.
+    /// Everything that is wrong with these settings.
     pub fn resolve(&self) -> Result<Answers, Vec<Problem>> {
         let set = self.headers.named();
         let mut problems = check_names(&set);
@@ -165,12 +171,13 @@ impl AnswerSettings {
             return Err(problems);
         }
         let defaults = IdentityHeaders::default().named();
+        let owned: BTreeSet<String> = set
+            .iter()
+            .chain(&defaults)
+            .map(|(_, name)| folded(name))
+            .collect();
         Ok(Answers {
-            owned: set
-                .iter()
-                .chain(&defaults)
-                .map(|(_, name)| folded(name))
-                .collect(),
+            owned: owned.into_iter().collect(),
             set,
             credential: self.credential,
             own_trouble: self.own_trouble,

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use prost_types::value::Kind;
 
 use crate::model::{
-    AccessRequest, Arrival, Body, Caller, CanonicalPath, Clock, CredentialFault, Headers, Host,
-    HostError, IdentityAttributes, Method, PathError, PathRules, Peer, PrincipalKind, Query,
-    QueryError, Refusal, Scheme, SnapshotId, StepUp, SystemClock, Trail, VerifiedIdentity,
+    AccessRequest, Arrival, Caller, CanonicalPath, Clock, CredentialFault, Headers, Host,
+    HostError, IdentityAttributes, PathError, PathRules, PrincipalKind, QueryError, Refusal,
+    SnapshotId, StepUp, SystemClock, Trail, VerifiedIdentity,
 };
 
 use super::*;
@@ -70,20 +70,11 @@ fn request(headers: &[&str]) -> AccessRequest {
         .iter()
         .map(|name| ((*name).to_owned(), b"root".to_vec()));
     AccessRequest {
-        id: String::new(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("api.example.com").unwrap(),
-        path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
-        query: Query::default(),
         headers: Headers::new(fields.collect()),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
+        ..AccessRequest::bare(
+            Host::parse("api.example.com").unwrap(),
+            CanonicalPath::parse("/", PathRules::default()).unwrap(),
+        )
     }
 }
 

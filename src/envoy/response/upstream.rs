@@ -1,14 +1,14 @@
 //! What changes in a request that passes: who asks is told, and what others claimed about it is removed.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::model::{Caller, Decision, PrincipalKind};
+use crate::model::{Caller, Decision, PrincipalKind, every_byte};
 
 use super::super::proto::auth::OkHttpResponse;
 use super::header;
-use super::settings::{Answers, Credential, OWN_PREFIX, Tells, folded};
+use super::settings::{Answers, Credential, OWN_PREFIX, Tells};
 
 /// Longest value of one identity header. With eight of them an answer stays below 16 KiB, far from Envoy's limits of
 /// 60 KiB and 100 headers, beyond which it answers 500 itself. A longer value is left out, never cut: half a name may
@@ -21,12 +21,12 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
 /// Headers to set and to remove on an allowed request.
 pub(super) fn changes(decision: &Decision, answers: &Answers) -> OkHttpResponse {
     let mut headers = Vec::with_capacity(answers.set.len());
-    let mut set = BTreeSet::new();
+    let mut set = Vec::with_capacity(answers.set.len());
     for (tells, name) in &answers.set {
         let value = value(*tells, decision).filter(|value| value.len() <= MAX_VALUE_BYTES);
         if let Some(field) = value.and_then(|value| header(name, value)) {
             headers.push(field);
-            set.insert(name.as_str());
+            set.push(name.as_str());
         }
     }
     OkHttpResponse {
@@ -38,30 +38,44 @@ pub(super) fn changes(decision: &Decision, answers: &Answers) -> OkHttpResponse 
 
 /// Every name of ours that is not set, and every look-alike the client sent. Envoy removes after it sets, so a name
 /// that is set must not be here: setting overwrites the client's copy.
-fn removals(decision: &Decision, answers: &Answers, set: &BTreeSet<&str>) -> Vec<String> {
-    let mut removed: BTreeSet<&str> = answers.owned.iter().map(String::as_str).collect();
+fn removals(decision: &Decision, answers: &Answers, set: &[&str]) -> Vec<String> {
+    let ours = answers.owned.iter().map(String::as_str);
+    let mut removed: Vec<&str> = ours.filter(|name| !set.contains(name)).collect();
+    let known = removed.len();
     if let Some(request) = &decision.trail.request {
-        removed.extend(
-            request
-                .headers
-                .names()
-                .filter(|name| is_owned(name, answers)),
-        );
+        let sent = request.headers.names();
+        removed.extend(sent.filter(|name| is_owned(name, answers) && !set.contains(name)));
     }
     if answers.credential == Credential::Remove {
-        removed.insert("authorization");
+        removed.push("authorization");
     }
-    removed
-        .into_iter()
-        .filter(|name| !set.contains(name))
-        .map(str::to_owned)
-        .collect()
+    if removed.len() > known {
+        removed.sort_unstable();
+        removed.dedup();
+    }
+    removed.into_iter().map(str::to_owned).collect()
 }
 
 /// Whether a name is ours, or one that a careless upstream takes for it (`x_cardea_subject`).
 fn is_owned(name: &str, answers: &Answers) -> bool {
-    let folded = folded(name);
-    folded.starts_with(OWN_PREFIX) || answers.owned.contains(&folded)
+    let is = |own: &String| own.len() == name.len() && starts_folded(name, own);
+    starts_folded(name, OWN_PREFIX) || answers.owned.iter().any(is)
+}
+
+/// Whether a name begins with this, both as [`super::settings::folded`] compares them.
+fn starts_folded(name: &str, beginning: &str) -> bool {
+    let fold = |b: u8| {
+        if b == b'_' {
+            b'-'
+        } else {
+            b.to_ascii_lowercase()
+        }
+    };
+    name.len() >= beginning.len()
+        && name
+            .bytes()
+            .zip(beginning.bytes())
+            .all(|(b, own)| fold(b) == own)
 }
 
 fn value(tells: Tells, decision: &Decision) -> Option<String> {
@@ -73,10 +87,10 @@ fn value(tells: Tells, decision: &Decision) -> Option<String> {
                 .map_or("Anonymous", |identity| kind(identity.kind))
                 .to_owned(),
         ),
-        Tells::Subject => Some(encoded(&identity?.subject)),
-        Tells::Issuer => Some(encoded(&identity?.issuer)),
-        Tells::Client => Some(encoded(identity?.client_id.as_ref()?)),
-        Tells::Tenant => Some(encoded(identity?.tenant.as_ref()?)),
+        Tells::Subject => Some(encoded(&identity?.subject).into_owned()),
+        Tells::Issuer => Some(encoded(&identity?.issuer).into_owned()),
+        Tells::Client => Some(encoded(identity?.client_id.as_ref()?).into_owned()),
+        Tells::Tenant => Some(encoded(identity?.tenant.as_ref()?).into_owned()),
         Tells::Roles => joined(&identity?.roles),
         Tells::Scopes => joined(&identity?.scopes),
     }
@@ -92,11 +106,22 @@ pub(super) fn kind(kind: PrincipalKind) -> &'static str {
     }
 }
 
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
+fn encoded(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| (b > 0x20) & (b < 0x7f) & (b != b'%') & (b != b',');
+    if every_byte(text.as_bytes(), plain) {
+        Cow::Borrowed(text)
+    } else {
+        utf8_percent_encode(text, ENCODED).into()
+    }
 }
 
 fn joined(items: &[String]) -> Option<String> {
-    let items: Vec<String> = items.iter().map(|item| encoded(item)).collect();
-    Some(items.join(",")).filter(|list| !list.is_empty())
+    let mut list = String::with_capacity(items.iter().map(|item| item.len() + 1).sum());
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            list.push(',');
+        }
+        list.push_str(&encoded(item));
+    }
+    Some(list).filter(|list| !list.is_empty())
 }

@@ -135,6 +135,10 @@ fn what_an_operation_says_for_routing_and_policies_is_checked() {
             "api.yaml:4:54: the resource's `id` names `b`, which is no parameter of `/a`",
         ),
         (
+            "  /a/{b}: { get: { operationId: a, x-cardea: { resource: { kind: x/y, id: [b] } } } }\n",
+            "api.yaml:4:58: the resource's `kind` holds a `/`",
+        ),
+        (
             "  /a: { get: { operationId: a, x-cardea: { resource: { kind: a, id: [] } } } }\n",
             "api.yaml:4:54: the resource's `id` names no path parameter",
         ),

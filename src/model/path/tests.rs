@@ -96,6 +96,22 @@ fn a_rule_is_relaxed_only_where_it_is_switched() {
         Err(PathError::DotSegment)
     );
 
+    let keep_both = PathRules {
+        path_parameters: TwoReadings::Keep,
+        ..keep_slashes
+    };
+    for raw in [
+        "/pub;v%2F..%2Fadmin",
+        "/pub;v%5c..%5cadmin",
+        "/pub%2F..;v%2Fadmin",
+        "/..;v%2Fadmin",
+        "/pub%3Bv%2F.%2Fadmin",
+    ] {
+        let read = CanonicalPath::parse(raw, keep_both);
+        assert_eq!(read, Err(PathError::DotSegment), "{raw}");
+    }
+    assert!(CanonicalPath::parse("/pub;v=..%2Fadmin", keep_both).is_ok());
+
     let keep_parameters = PathRules {
         path_parameters: TwoReadings::Keep,
         ..PathRules::default()

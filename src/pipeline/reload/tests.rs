@@ -61,8 +61,6 @@ async fn r1_r2_a_good_change_takes_over_and_a_bad_one_leaves_the_last_good_in_fo
     let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
     let live = || snapshots.current().unwrap().id.clone();
 
-    // Give the watcher its first look, then change the file.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     fs::write(&policy, format!("{PERMIT}\n// changed")).unwrap();
     eventually("the change is in force", || live() != first).await;
     let second = live();
@@ -91,6 +89,56 @@ async fn r1_r2_a_good_change_takes_over_and_a_bad_one_leaves_the_last_good_in_fo
 }
 
 #[tokio::test]
+async fn r1_a_change_between_the_first_load_and_the_first_look_is_seen() {
+    let folder = bundle(PERMIT);
+    let snapshots = snapshots(folder.path());
+    let first = snapshots.load().unwrap().id.clone();
+    fs::write(
+        folder.path().join("p.cedar"),
+        "forbid (principal, action, resource);",
+    )
+    .unwrap();
+    let closing = CancellationToken::new();
+    let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
+    eventually("the change is in force", || {
+        snapshots.current().unwrap().id != first
+    })
+    .await;
+    closing.cancel();
+    keeper.await.unwrap();
+}
+
+#[tokio::test]
+async fn r1_a_bundle_that_never_holds_still_is_read_all_the_same() {
+    let folder = bundle(PERMIT);
+    let mut settings = snapshots(folder.path()).settings.clone();
+    settings.reread = Period::millis(200);
+    let snapshots = Arc::new(
+        Snapshots::new(
+            settings,
+            Arc::new(SystemClock),
+            Arc::new(crate::pipeline::trial::staging()),
+        )
+        .unwrap(),
+    );
+    let first = snapshots.load().unwrap().id.clone();
+    let closing = CancellationToken::new();
+    let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
+    // Another size at each look, so that no two looks are alike.
+    let mut policy = "forbid (principal, action, resource);".to_owned();
+    for _ in 0..600 {
+        policy.push(' ');
+        fs::write(folder.path().join("p.cedar"), &policy).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if snapshots.current().unwrap().id != first {
+            closing.cancel();
+            return keeper.await.unwrap();
+        }
+    }
+    panic!("the change never took effect");
+}
+
+#[tokio::test]
 async fn r1_a_link_swap_as_kubernetes_makes_it_is_seen() {
     use std::os::unix::fs::symlink;
     let folder = tempfile::tempdir().unwrap();
@@ -111,7 +159,6 @@ async fn r1_a_link_swap_as_kubernetes_makes_it_is_seen() {
     let first = snapshots.load().unwrap().id.clone();
     let closing = CancellationToken::new();
     let keeper = tokio::spawn(Arc::clone(&snapshots).keep_fresh(closing.clone()));
-    tokio::time::sleep(Duration::from_millis(200)).await;
     symlink("..2", folder.path().join("..data_tmp")).unwrap();
     fs::rename(
         folder.path().join("..data_tmp"),

@@ -5,8 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{
-    AccessRequest, Arrival, Body, CanonicalPath, Facts, Headers, Host, Method, PathRules, Peer,
-    Period, Query, Scheme, SystemClock,
+    AccessRequest, Arrival, Body, CanonicalPath, Facts, Host, PathRules, Period, SystemClock,
 };
 use crate::pipeline::{BundleSettings, Supposed};
 
@@ -37,22 +36,10 @@ fn bundle(policy: &str) -> (tempfile::TempDir, Arc<Snapshots>) {
 /// A decision as the server makes it: an anonymous `GET /x` on the live snapshot.
 #[expect(clippy::disallowed_methods, reason = "an arrival needs some instant")]
 fn decide(live: &Snapshot) -> Decision {
-    let request = AccessRequest {
-        id: "r".to_owned(),
-        method: Method::Get,
-        scheme: Scheme::Https,
-        host: Host::parse("api.example.com").unwrap(),
-        path: CanonicalPath::parse("/x", PathRules::default()).unwrap(),
-        query: Query::default(),
-        headers: Headers::default(),
-        body: Body::default(),
-        client_address: None,
-        peer: Peer::default(),
-        sni: None,
-        context_extensions: BTreeMap::new(),
-        metadata: BTreeMap::new(),
-        route_metadata: BTreeMap::new(),
-    };
+    let request = AccessRequest::bare(
+        Host::parse("api.example.com").unwrap(),
+        CanonicalPath::parse("/x", PathRules::default()).unwrap(),
+    );
     let arrival = Arrival {
         at: Timestamp::UNIX_EPOCH,
         started: Instant::now(),
@@ -66,6 +53,13 @@ fn decide(live: &Snapshot) -> Decision {
         caller: None,
         facts: Facts::default(),
     })
+}
+
+/// A runtime that is never driven: nothing is taken from a queue.
+fn idle_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
 }
 
 async fn eventually(what: &str, done: impl Fn() -> bool) {
@@ -126,30 +120,62 @@ async fn a_candidate_bundle_is_asked_about_every_decision() {
 }
 
 #[tokio::test]
-async fn agreement_is_not_listed_and_nobody_in_the_shadows_costs_nothing() {
+async fn agreement_is_not_listed() {
     let (_folder, live) = bundle(PERMIT);
-    let shadow = Shadow::start(None, &Handle::current());
-    shadow.consider(decide(&live.current().unwrap()), live.current());
     let (_other, same) = bundle(&format!("{PERMIT} // the same"));
-    let compared = Shadow::start(Some(same), &Handle::current());
-    compared.consider(decide(&live.current().unwrap()), live.current());
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    for shadow in [shadow, compared] {
-        assert_eq!((shadow.disagreements(), shadow.dropped()), (0, 0));
-        assert_eq!(shadow.report()["disagreements"], json!([]));
+    let (_third, stricter) = bundle("permit (principal is Cardea::User, action, resource);");
+    let shadow = Shadow::start(Some(same), &Handle::current());
+    for decides in [&live, &live, &stricter] {
+        shadow.consider(decide(&decides.current().unwrap()), live.current());
     }
+    // Decisions are looked at in their order: with the last one, all were.
+    eventually("the last one is looked at", || shadow.disagreements() == 1).await;
+    assert_eq!(shadow.report()["disagreements"][0]["count"], 1);
+}
+
+#[test]
+fn nobody_in_the_shadows_costs_nothing() {
+    let idle = idle_runtime();
+    let (_folder, live) = bundle(PERMIT);
+    let shadow = Shadow::start(None, idle.handle());
+    for _ in 0..QUEUE + 3 {
+        shadow.consider(decide(&live.current().unwrap()), live.current());
+    }
+    assert_eq!(shadow.dropped(), 0, "something was queued");
 }
 
 #[test]
 fn a_full_queue_drops_and_counts() {
-    // A runtime that is never driven: nothing is taken from the queue.
-    let idle = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let idle = idle_runtime();
     let (_folder, live) = bundle(PERMIT);
     let shadow = Shadow::start(Some(Arc::clone(&live)), idle.handle());
     for _ in 0..QUEUE + 3 {
         shadow.consider(decide(&live.current().unwrap()), live.current());
     }
     assert_eq!(shadow.dropped(), 3);
+}
+
+#[test]
+fn what_waits_holds_no_body_and_no_credential_and_is_judged_the_same() {
+    let (_folder, live) = bundle(
+        "permit (principal, action, resource) when { context.request.bodyBytes == 1048576 };",
+    );
+    let snapshot = live.current().unwrap();
+    let mut decision = decide(&snapshot);
+    let request = decision.trail.request.as_mut().unwrap();
+    request.body = Body {
+        bytes: vec![0; 1 << 20],
+        truncated: false,
+        length: 1 << 20,
+    };
+    request.headers = Headers::new(vec![(
+        "authorization".to_owned(),
+        b"Bearer s3cret".to_vec(),
+    )]);
+    let before = snapshot.reconsider(&decision).unwrap().1;
+    lighten(&mut decision);
+    let request = decision.trail.request.as_ref().unwrap();
+    assert!(request.body.bytes.is_empty() && request.headers.names().next().is_none());
+    let after = snapshot.reconsider(&decision).unwrap().1;
+    assert!(before.verdict.is_ok() && after.verdict.is_ok());
 }

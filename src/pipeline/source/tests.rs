@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::testing::{Manner, PERMIT, Publisher, Server, bundle};
 use super::*;
-use crate::model::{Period, SecretRef, SystemClock};
+use crate::model::{Period, SecretRef, SystemClock, yaml};
 use crate::pipeline::trial::staging;
 use crate::pipeline::{Snapshot, Snapshots};
 
@@ -526,14 +526,15 @@ async fn https_needs_a_certificate_that_is_trusted_and_takes_a_credential() {
 
 #[test]
 fn mistakes_of_settings_are_told_all_at_once() {
-    let parse = |text: &str| crate::config::Config::parse(text).unwrap().bundle;
+    let parse = |text: &str| yaml::parse::<BundleSettings>(text).unwrap();
     let told = |text: &str| -> String {
         let problems = parse(text).problems();
         problems.iter().map(|p| format!("{p}\n")).collect()
     };
-    let good = "bundle: { public_keys: [a.pub], cache_dir: c, remote: { url: 'https://x.example/b.tar.gz' } }";
+    let good =
+        "{ public_keys: [a.pub], cache_dir: c, remote: { url: 'https://x.example/b.tar.gz' } }";
     assert_eq!(told(good), "");
-    let bad = "bundle: { remote: { url: 'http://x.example/b', poll: 1ms, timeout: 2h, signature_url: 'ftp://x' } }";
+    let bad = "{ remote: { url: 'http://x.example/b', poll: 1ms, timeout: 2h, signature_url: 'ftp://x' } }";
     let told_bad = told(bad);
     for part in [
         "`bundle.public_keys` is empty",
@@ -545,10 +546,11 @@ fn mistakes_of_settings_are_told_all_at_once() {
     ] {
         assert!(told_bad.contains(part), "{part}: {told_bad}");
     }
-    assert!(told("bundle: { path: b.tar.gz }").contains("`bundle.public_keys` is empty"));
-    let options = "bundle: { public_keys: [a], cache_dir: c, remote: { url: 'https://x.example/b', options: { aws_region: x } } }";
+    assert!(told("{ path: b.tar.gz }").contains("`bundle.public_keys` is empty"));
+    let options = "{ public_keys: [a], cache_dir: c, remote: { url: 'https://x.example/b', options: { aws_region: x } } }";
     assert!(told(options).contains("are for object stores"));
-    let bucket = "bundle: { public_keys: [a], cache_dir: c, remote: { url: 's3://b/c.tar.gz', ca_file: x } }";
+    let bucket =
+        "{ public_keys: [a], cache_dir: c, remote: { url: 's3://b/c.tar.gz', ca_file: x } }";
     assert!(told(bucket).contains("are for https"));
     assert_eq!(
         told(bucket).contains("--features object-store"),

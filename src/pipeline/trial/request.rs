@@ -159,6 +159,7 @@ impl RequestForm {
             Some(value) => value.to_string().into_bytes(),
         };
         Body {
+            length: bytes.len() as u64,
             bytes,
             truncated: false,
         }

@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{BundleFiles, Document, Policies, Principal, Question};
 use crate::model::{
-    AccessRequest, Api, Body, CanonicalPath, Facts, Headers, Host, IdentityAttributes, Lifecycle,
-    Matched, Method, Moment, Operation, PathRules, Peer, PrincipalKind, Problem, Query,
-    ResourceRule, Route, Scheme, VerifiedIdentity,
+    AccessRequest, Api, CanonicalPath, Delegation, Facts, Host, IdentityAttributes, Lifecycle,
+    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule, Route,
+    VerifiedIdentity,
 };
 
 pub(in crate::policy) const BASE_SCHEMA: &str =
@@ -135,20 +135,11 @@ impl World {
         Self {
             attributes: Some(user("alice")),
             request: AccessRequest {
-                id: "r".to_owned(),
                 method: operation.method,
-                scheme: Scheme::Https,
-                host: Host::parse("api.example.com").unwrap(),
-                path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
-                query: Query::default(),
-                headers: Headers::default(),
-                body: Body::default(),
-                client_address: None,
-                peer: Peer::default(),
-                sni: None,
-                context_extensions: BTreeMap::new(),
-                metadata: BTreeMap::new(),
-                route_metadata: BTreeMap::new(),
+                ..AccessRequest::bare(
+                    Host::parse("api.example.com").unwrap(),
+                    CanonicalPath::parse("/", PathRules::default()).unwrap(),
+                )
             },
             matched: Matched {
                 operation,
@@ -210,5 +201,19 @@ pub(in crate::policy) fn user(name: &str) -> IdentityAttributes {
         groups: Vec::new(),
         tenant: None,
         claims: BTreeMap::new(),
+    }
+}
+
+/// Somebody acts for Mallory.
+pub(in crate::policy) fn delegation(human_approved: bool) -> Delegation {
+    Delegation {
+        subject: "mallory".to_owned(),
+        agent: None,
+        client: None,
+        workload: None,
+        depth: 1,
+        scopes: Vec::new(),
+        purpose: None,
+        human_approved,
     }
 }

@@ -9,8 +9,8 @@ use cedar_policy_core::entities::Entities as CoreEntities;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::fixture::{World, compile_linked, operations};
-use crate::model::{Delegation, PrincipalKind};
+use super::fixture::{World, compile_linked, delegation, operations};
+use crate::model::PrincipalKind;
 use crate::policy::entities::{numbers_entity, params_entity, store};
 use crate::policy::evidence::{Evidence, Plan};
 use crate::policy::{Policies, Question};
@@ -357,16 +357,7 @@ pub(super) fn worlds() -> Vec<World> {
                     attributes.subject = "bob".to_owned();
                     attributes.roles.clear();
                     attributes.assurance = 3;
-                    world.facts.delegation = Some(Delegation {
-                        subject: "mallory".to_owned(),
-                        agent: None,
-                        client: None,
-                        workload: None,
-                        depth: 1,
-                        scopes: Vec::new(),
-                        purpose: None,
-                        human_approved: true,
-                    });
+                    world.facts.delegation = Some(delegation(true));
                 }
             }
             worlds.push(world);

@@ -1,7 +1,7 @@
 //! The rule of the house, case by case.
 
-use super::fixture::{World, compile};
-use crate::model::{Delegation, Effect, Reason, Severity, StepUp};
+use super::fixture::{World, compile, delegation};
+use crate::model::{Effect, Reason, Severity, StepUp};
 use crate::policy::Judgement;
 
 fn judge(policies: &str, world: &World) -> Judgement {
@@ -63,16 +63,7 @@ fn e1_a_forbid_that_reads_an_entity_nobody_loaded_denies() {
     let mut world = World::new("a0.list", "");
     let unloaded = include_str!("../../../tests/fixtures/hazard/forbid_unloaded_entity.cedar");
     assert_eq!(reason(unloaded, &world), None);
-    world.facts.delegation = Some(Delegation {
-        subject: "mallory".to_owned(),
-        agent: None,
-        client: None,
-        workload: None,
-        depth: 1,
-        scopes: Vec::new(),
-        purpose: None,
-        human_approved: false,
-    });
+    world.facts.delegation = Some(delegation(false));
     assert_eq!(reason(unloaded, &world), Some(Reason::PolicyError));
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Format, SpanIds};
-use crate::model::{Caller, CredentialFault, Decision, Effect, Outcome, Reason, Severity, shown};
+use crate::model::{Caller, CredentialFault, Decision, Outcome, Reason, Severity, shown};
 use crate::telemetry::words;
 
 /// How many policies a line names.
@@ -125,6 +125,7 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
             .notes
             .obligations
             .iter()
+            .take(MOST_POLICIES)
             .map(|duty| shown(duty, 256))
             .collect(),
         principal: trail.caller.as_ref().map(principal),
@@ -142,10 +143,7 @@ fn failed_policies(decision: &Decision) -> Vec<FailedPolicy<'_>> {
     faults
         .map(|fault| FailedPolicy {
             policy: shown(&fault.policy, 128),
-            effect: match fault.effect {
-                Effect::Permit => "permit",
-                Effect::Forbid => "forbid",
-            },
+            effect: fault.effect.as_str(),
         })
         .collect()
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many lines may wait. With [`LONGEST`] this bounds the memory a stuck reader of standard output can cost (32 MiB,
+/// How many lines may wait. With [`LONGEST`] this bounds the memory a stuck reader of standard output can cost (64 MiB,
 /// and about 2 MiB with lines of the usual length).
 const WAITING: usize = 4096;
-/// How long a line may be, in bytes.
-const LONGEST: usize = 8 << 10;
+/// How long a line may be, in bytes. No decision's line is longer, whatever its request holds; a test holds it.
+pub(super) const LONGEST: usize = 16 << 10;
 
 /// A place to put lines. Clones share one queue.
 #[derive(Debug, Clone)]
@@ -40,9 +40,10 @@ impl Lines {
         Ok(Self { queue, dropped })
     }
 
-    /// Queues a line, or drops and counts it where the queue is full.
+    /// Queues a line. One that finds the queue full, or is too long, is dropped and counted.
     pub(crate) fn push(&self, text: &str) {
-        if self.queue.try_send(Item::Line(one_line(text))).is_err() {
+        let (line, whole) = one_line(text);
+        if self.queue.try_send(Item::Line(line)).is_err() || !whole {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -90,8 +91,8 @@ fn write_all(waiting: &Receiver<Item>, mut sink: impl Write, failures: &AtomicU6
 }
 
 /// The text as exactly one line: control characters and bidirectional overrides become `\u` escapes, which JSON reads
-/// as the same text, since they can only stand inside its strings.
-fn one_line(text: &str) -> Vec<u8> {
+/// as the same text, since they can only stand inside its strings. Also tells whether it is the whole text.
+fn one_line(text: &str) -> (Vec<u8>, bool) {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let mut line = Vec::with_capacity(text.len() + 1);
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -101,11 +102,12 @@ fn one_line(text: &str) -> Vec<u8> {
             push_safe(&mut line, c);
         }
     }
-    if line.len() > LONGEST {
+    let whole = line.len() <= LONGEST;
+    if !whole {
         line = shortened(&line);
     }
     line.push(b'\n');
-    line
+    (line, whole)
 }
 
 fn push_safe(line: &mut Vec<u8>, c: char) {

@@ -1,37 +1,21 @@
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
 use crate::model::{CredentialFault, PolicyFault, Reason};
-use crate::telemetry::samples;
+use crate::telemetry::samples::{self, Page};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A sink that can be read back.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Page {
-    fn lines(&self, queue: &Lines) -> Vec<String> {
-        assert!(queue.flush(SOON));
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
-        text.lines().map(str::to_owned).collect()
-    }
+/// Everything that was written, line by line.
+fn written(page: &Page, queue: &Lines) -> Vec<String> {
+    assert!(queue.flush(SOON));
+    let text = page.text();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    text.lines().map(str::to_owned).collect()
 }
 
 fn page() -> (Page, Lines) {
@@ -54,7 +38,7 @@ fn with(decisions: Decisions, format: Format) -> Settings {
 }
 
 fn only_line(page: &Page, log: &DecisionLog) -> Value {
-    let lines = page.lines(log.lines());
+    let lines = written(page, log.lines());
     assert_eq!(lines.len(), 1, "{lines:?}");
     serde_json::from_str(&lines[0]).unwrap()
 }
@@ -125,7 +109,7 @@ fn settings_say_which_decisions_get_a_line() {
         for decision in &decisions {
             log.record(decision, None);
         }
-        let lines = page.lines(log.lines());
+        let lines = written(&page, log.lines());
         assert_eq!(lines.len(), expected, "{which:?}");
         assert!(!lines.concat().contains("CANARY"), "{lines:?}");
         if let Some(last) = lines.last() {
@@ -155,7 +139,7 @@ fn a1_hostile_text_stays_within_its_own_line_and_field() {
             request.id = hostile.repeat(40_000);
         }
         log.record(&decision, None);
-        let lines = page.lines(log.lines());
+        let lines = written(&page, log.lines());
         assert_eq!(lines.len(), 1, "{lines:?}");
         let safe = |c: char| !c.is_control() && !"\u{202e}\u{2028}".contains(c);
         assert!(lines[0].chars().all(safe), "{}", lines[0]);
@@ -180,10 +164,11 @@ fn a1_events_of_any_room_become_one_line_each() {
             tracing::info!(kid = "a\nINFO b\u{1b}[2J\u{202e}", "a line\nand more");
             tracing::info!(long = "x".repeat(1 << 20), "too long");
         });
-        let written = page.lines(&lines);
+        let written = written(&page, &lines);
         assert_eq!(written.len(), 2, "{written:?}");
+        assert_eq!(lines.dropped(), 1);
         for line in &written {
-            assert!(line.len() <= 8 << 10);
+            assert!(line.len() <= lines::LONGEST);
             assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line}");
             if format == Format::Json {
                 let line: Value = serde_json::from_str(line).unwrap();
@@ -210,7 +195,7 @@ fn a3_libraries_are_not_heard_at_debug_where_they_print_headers() {
         tracing::trace!(target: "cardea::identity", "own detail");
         tracing::warn!(target: "hyper", "a warning");
     });
-    let written = page.lines(&lines);
+    let written = written(&page, &lines);
     assert_eq!(written.len(), 2, "{written:?}");
     assert!(written[0].contains("own detail"));
     assert!(written[1].contains("a warning"));
@@ -228,7 +213,7 @@ fn levels_leave_out_what_is_less_serious() {
         tracing::warn!(target: "hyper", "theirs");
         tracing::error!("heard");
     });
-    let written = page.lines(&lines);
+    let written = written(&page, &lines);
     assert_eq!(written.len(), 1, "{written:?}");
 }
 
@@ -289,4 +274,32 @@ fn logging_can_be_started_twice() {
     assert!(!install(&Settings::default()));
     // Whether the first call took effect depends on which test of this process came first.
     assert!(first || tracing::dispatcher::has_been_set());
+}
+
+#[test]
+fn a1_no_request_can_make_the_line_of_its_decision_too_long_to_be_written() {
+    let many = |text: &str| vec![Arc::<str>::from(text); 100];
+    for hostile in ["\"", "\u{2028}", "\u{202e}", "\u{e9}"] {
+        let mut decision = samples::refused(Reason::PolicyError);
+        let trail = &mut decision.trail;
+        trail.caller = Some(samples::alice(&hostile.repeat(512 / hostile.len())));
+        trail.request = Some(samples::request(&format!("/{}", "a".repeat(8000))));
+        trail.determining = many(&"p".repeat(128));
+        trail.notes.obligations = many(&"\"".repeat(200));
+        trail.faults = many(&"p".repeat(128))
+            .into_iter()
+            .map(|policy| PolicyFault {
+                policy,
+                effect: crate::model::Effect::Forbid,
+                message: String::new(),
+            })
+            .collect();
+        for format in [Format::Json, Format::Text] {
+            let (page, log) = log(&with(Decisions::All, format));
+            log.record(&decision, None);
+            let written = written(&page, log.lines());
+            assert!(written[0].contains(&decision.trail.id.to_string()));
+            assert_eq!(log.lines().dropped(), 0, "{}", written[0].len());
+        }
+    }
 }

@@ -1,0 +1,172 @@
+//! What both benchmarks measure with: a bundle of any size, an issuer with its keys in a file, and the check Envoy would
+//! send for one request.
+
+// Paths are written out because two crates take this file in, from different folders.
+#[path = "fixture/bundle.rs"]
+mod bundle;
+#[path = "fixture/issuer.rs"]
+mod issuer;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use cardea::envoy::proto::auth::attribute_context::{HttpRequest, Peer, Request};
+use cardea::envoy::proto::auth::{AttributeContext, CheckRequest};
+use cardea::envoy::proto::core::{Address, SocketAddress, address, socket_address};
+use tempfile::TempDir;
+
+pub(crate) use issuer::{Issuer, Key};
+
+/// What goes wrong in a measurement ends it.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The path of the measured request: an object that one role may read, in the middle of the bundle.
+pub(crate) const ITEM: &str = "1001";
+
+/// A folder with a bundle and keys, and the issuer that signs with them.
+#[derive(Debug)]
+pub(crate) struct World {
+    folder: TempDir,
+    services: usize,
+    pub(crate) issuer: Issuer,
+}
+
+impl World {
+    /// A bundle of exactly `policies` policies: the shipped guardrails, and rules for as many services as that takes.
+    pub(crate) fn new(policies: usize) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let services = bundle::write(&folder.path().join("bundle"), policies)?;
+        let issuer = Issuer::new()?;
+        fs::write(folder.path().join("jwks.json"), issuer.jwks())?;
+        Ok(Self {
+            folder,
+            services,
+            issuer,
+        })
+    }
+
+    /// Where further files may be put.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Settings as in production, but for addresses, this bundle and this issuer. `more` is YAML put behind them.
+    pub(crate) fn settings(&self, listen: &str, admin: &str, more: &str) -> String {
+        let folder = self.folder().display();
+        format!(
+            "listen: {{ address: \"{listen}\" }}
+admin: {{ address: \"{admin}\" }}
+bundle: {{ path: \"{folder}/bundle\" }}
+identity:
+  issuers:
+    - issuer: {issuer}
+      audiences: [{audience}]
+      algorithms: [RS256, ES256, EdDSA]
+      keys: {{ jwks_file: \"{folder}/jwks.json\" }}
+      claims: {{ roles: [roles], groups: [groups], tenant: tenant }}
+{more}",
+            issuer = issuer::ISSUER,
+            audience = issuer::AUDIENCE,
+        )
+    }
+
+    /// The service whose item is asked for.
+    fn service(&self) -> String {
+        bundle::service(self.services / 2)
+    }
+
+    /// The path and query of the measured request.
+    pub(crate) fn target(&self) -> String {
+        format!("/v1/{}/items/{ITEM}?expand=lines", self.service())
+    }
+
+    /// A token of a user who may read the item: a viewer of the service, with other roles and groups besides.
+    pub(crate) fn token(&self, key: Key, subject: &str) -> Result<String> {
+        let roles = [
+            format!("{}-viewer", self.service()),
+            "employee".to_owned(),
+            "newsletter-editor".to_owned(),
+            "on-call".to_owned(),
+        ];
+        let scope = format!("openid profile {}:read", self.service());
+        self.issuer.token(key, subject, &roles, &scope)
+    }
+
+    /// What Envoy asks for the measured request, field by field as version 1.40 fills it.
+    pub(crate) fn check(&self, token: Option<&str>) -> CheckRequest {
+        let target = self.target();
+        let mut headers: HashMap<String, String> = [
+            (":authority", "api.example.com"),
+            (":method", "GET"),
+            (":path", target.as_str()),
+            (":scheme", "https"),
+            ("accept", "application/json, text/plain, */*"),
+            ("accept-encoding", "gzip, deflate, br"),
+            ("accept-language", "en-GB,en;q=0.9"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+            ),
+            ("x-forwarded-for", "203.0.113.77"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "5c1f3a52-8a0e-4c53-9d0b-2c1a7e0f6b11"),
+            (
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        if let Some(token) = token {
+            headers.insert("authorization".to_owned(), format!("Bearer {token}"));
+        }
+        let http = HttpRequest {
+            id: "15317642894217905421".to_owned(),
+            method: "GET".to_owned(),
+            headers,
+            path: target,
+            host: "api.example.com".to_owned(),
+            scheme: "https".to_owned(),
+            protocol: "HTTP/2".to_owned(),
+            ..HttpRequest::default()
+        };
+        let request = Request {
+            time: Some(prost_types::Timestamp {
+                seconds: 1_795_000_000,
+                nanos: 250_000_000,
+            }),
+            http: Some(http),
+        };
+        let attributes = AttributeContext {
+            source: Some(peer([203, 0, 113, 77], 51_324)),
+            destination: Some(peer([10, 1, 2, 3], 8443)),
+            request: Some(request),
+            ..AttributeContext::default()
+        };
+        CheckRequest {
+            attributes: Some(attributes),
+        }
+    }
+}
+
+fn peer(ip: [u8; 4], port: u32) -> Peer {
+    let [a, b, c, d] = ip;
+    let mut address = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(address, "{a}.{b}.{c}.{d}");
+    let socket = SocketAddress {
+        address,
+        port_specifier: Some(socket_address::PortSpecifier::PortValue(port)),
+        ..SocketAddress::default()
+    };
+    Peer {
+        address: Some(Address {
+            address: Some(address::Address::SocketAddress(socket)),
+        }),
+        ..Peer::default()
+    }
+}

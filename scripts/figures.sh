@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Runs what measures and collects its figures, one line each: `figure NAME VALUE UNIT`. See benches/README.md.
+set -euo pipefail
+
+out=${1:?"usage: figures.sh OUT"}
+out=$(realpath -m "$out")
+cd "$(dirname "$0")/.."
+
+# Every figure that must come out, and its target where there is one.
+wanted="
+decide_warm_100_p50_us <= 20
+decide_warm_100_p99_us <= 50
+grpc_ratio_allow_all >= 0.6
+grpc_warm_p50_us
+grpc_warm_p99_us
+uds_over_tcp_cpu
+envoy_ratio_allow_all
+forged_1m_rss_growth_mib
+rss_idle_mib
+"
+
+if [ ! -x "${CARDEA_ENVOY:-}" ]; then
+  echo "error: CARDEA_ENVOY names no Envoy; run \`make figures\`, which installs one" >&2
+  exit 1
+fi
+if ! command -v h2load >/dev/null; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "error: h2load is needed; install the package nghttp2-client (Debian, Ubuntu) or nghttp2 (Fedora, Homebrew)" >&2
+    exit 1
+  fi
+  echo "installing h2load (package nghttp2-client)" >&2
+  { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends nghttp2-client; } >/dev/null
+fi
+
+# Built first, so that nothing compiles while something is measured.
+cargo bench --locked --no-run --bench decide --bench load
+
+mkdir -p "$(dirname "$out")"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "# $(uname -sm), $(nproc) CPUs, load $(cut -d' ' -f1-3 /proc/loadavg), $(rustc --version)"
+for bench in decide load; do
+  # The servers' own log lines are JSON objects, and no figures.
+  cargo bench --locked --quiet --bench "$bench" | grep -v '^{' | tee -a "$log"
+done
+
+grep '^figure ' "$log" >"$out"
+missing=0
+while read -r name relation target; do
+  [ -n "$name" ] || continue
+  value=$(awk -v name="$name" '$2 == name { print $3 }' "$out")
+  if ! [[ $value =~ ^-?[0-9]+(\.[0-9]+)?$ ]]; then
+    echo "error: the figure $name is missing" >&2
+    missing=1
+  elif [ -n "$relation" ]; then
+    awk -v v="$value" -v t="$target" -v r="$relation" 'BEGIN { exit !(r == "<=" ? v <= t : v >= t) }' ||
+      echo "# target missed: $name is $value, wanted $relation $target"
+  fi
+done <<<"$wanted"
+exit "$missing"
