@@ -7,6 +7,9 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 ENVOY_VERSION := 1.40.0
 ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
 export CARDEA_ENVOY := $(ENVOY)
+CVC5_VERSION := 1.3.1
+CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)
+export CARDEA_CVC5 := $(CVC5)
 
 .PHONY: help
 help: ## List these commands
@@ -18,7 +21,7 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) ## Every test, the ones through a real Envoy included
+test: $(ENVOY) $(CVC5) ## Every test, the ones through a real Envoy included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
@@ -41,6 +44,9 @@ figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, 
 
 $(ENVOY):
 	scripts/install-envoy.sh $(ENVOY_VERSION) $@
+
+$(CVC5): scripts/install-cvc5.sh scripts/cvc5-repl.py
+	scripts/install-cvc5.sh $(CVC5_VERSION) $@
 
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install --locked --debug --version 0.20.2 --root $(TARGET)/tools cargo-deny

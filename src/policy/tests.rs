@@ -2,7 +2,9 @@
 
 mod files;
 pub(super) mod fixture;
+mod invariants;
 mod oracle;
+mod promises;
 mod verdicts;
 
 use super::*;

@@ -1,0 +1,138 @@
+//! What is not proven is never passed off as proven.
+
+use std::path::Path;
+
+use super::bundle::{Bundle, prove};
+
+const PERMIT: &str = r#"
+    @id("staff") permit (principal in Cardea::Role::"staff", action == Cardea::Action::"shop.buy", resource)
+    when { context.device.managed };
+    @id("guard") forbid (principal, action, resource) when { context.risk.score > 60 };"#;
+
+#[test]
+fn without_a_solver_nothing_is_proven() {
+    let bundle = Bundle::of(PERMIT);
+    let run = bundle.prove_with(Path::new("/nonexistent/cvc5"), &[]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.errors.contains("is not there; install cvc5"),
+        "{}",
+        run.errors
+    );
+    assert!(run.report.is_null(), "{run:?}");
+}
+
+#[test]
+fn a_program_that_is_no_solver_proves_nothing() {
+    let bundle = Bundle::of(PERMIT);
+    for (script, expected) in [
+        ("exit 0", "does not answer as a solver does"),
+        ("cat", "does not answer as a solver does"),
+        (
+            "while read -r line; do echo sat; done",
+            "does not know that false is false",
+        ),
+        ("exec sleep 600", "did not answer within 1s"),
+    ] {
+        let pretender = bundle.pretender(script);
+        let run = bundle.prove_with(&pretender, &["--question-timeout", "1s"]);
+        assert_eq!(run.code, 3, "{script}: {run:?}");
+        assert!(run.errors.contains(expected), "{script}: {}", run.errors);
+    }
+}
+
+/// It knows that false is false, and then no more.
+#[test]
+fn a_solver_that_gives_up_proves_nothing() {
+    let bundle = Bundle::of(PERMIT);
+    for (after, expected) in [
+        ("echo unknown", "did not find an answer"),
+        ("exec sleep 600", "did not stop after"),
+        ("exit 1", "terminated unexpectedly"),
+    ] {
+        let pretender = bundle.pretender(&format!(
+            "answer=later\nwhile read -r line; do case $line in\n\
+             '(assert false)') answer=unsat;;\n\
+             '(check-sat)') if [ $answer = unsat ]; then echo unsat; else {after}; fi;;\nesac; done"
+        ));
+        let limits = ["--question-timeout", "1s", "--timeout", "6s"];
+        let run = bundle.prove_with(&pretender, &limits);
+        assert_eq!(run.code, 3, "{after}: {run:?}");
+        assert_eq!(run.report["verdict"], "unsettled", "{after}: {run:?}");
+        assert!(run.reasons().contains(expected), "{after}: {run:?}");
+        assert!(
+            run.report["notes"].as_array().unwrap().is_empty(),
+            "{after}: {run:?}"
+        );
+    }
+}
+
+#[test]
+fn a_run_whose_time_is_up_proves_nothing() {
+    let run = Bundle::of(PERMIT).prove(&["--timeout", "0s"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.reasons().contains("the time of the run was up"),
+        "{run:?}"
+    );
+}
+
+/// Its logic doubles with each step, and cannot be made in the time of the universe.
+#[test]
+fn logic_that_is_too_large_ends_the_run_unproven() {
+    let part = "context.token has acr && context.token.acr != \"x\"";
+    let mut condition = part.to_owned();
+    for _ in 0..40 {
+        condition = format!("({condition}) == true && {part}");
+    }
+    let policy = format!(
+        "@id(\"deep\") permit (principal, action == Cardea::Action::\"shop.buy\", resource) when {{ {condition} }};"
+    );
+    let limits = ["--timeout", "1s", "--question-timeout", "1s"];
+    let run = Bundle::of(&policy).prove(&limits);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.report.is_null() && run.errors.contains("nothing is proven"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    let bundle = Bundle::of(PERMIT);
+    let invariants = bundle.file(
+        "more.cedar",
+        "\n@id(\"x\") permit (principal, action, resource);",
+    );
+    let run = bundle.prove(&["--invariants", &invariants]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.errors
+            .contains("more.cedar:2:1: an invariant is a `permit`"),
+        "{}",
+        run.errors
+    );
+
+    bundle.file(
+        "x.invariant.cedar",
+        "@id(\"x\") forbid (principal, action, resource) when { true };",
+    );
+    let invariants = bundle.file(
+        "more.cedar",
+        "@id(\"x\") forbid (principal, action, resource);",
+    );
+    let run = bundle.prove(&["--invariants", &invariants]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.errors.contains("there is another invariant `x`"),
+        "{}",
+        run.errors
+    );
+
+    let missing = prove(&["--bundle", "/nonexistent"]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+    let missing = bundle.prove(&["--old", "/nonexistent"]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+    let missing = bundle.prove(&["--invariants", "/nonexistent"]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+}
