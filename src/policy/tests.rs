@@ -4,6 +4,7 @@ mod files;
 pub(super) mod fixture;
 mod invariants;
 mod oracle;
+#[cfg(feature = "prove")]
 mod promises;
 mod verdicts;
 

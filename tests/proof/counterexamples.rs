@@ -219,14 +219,15 @@ fn the_report_for_people_names_claim_place_request_and_json() {
         "policies.cedar:4:1: `forbid-overflow` never errors",
         "context.signals.rateRatioPct = ",
         "integer overflow",
-        "as JSON     {\"",
+        "  to decide   {\"subject\":",
+        "in full     {\"",
         "refuted: 2 policies and 0 invariants over 40 sorts of request",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let json = text
         .lines()
-        .find_map(|line| line.strip_prefix("  as JSON     "));
+        .find_map(|line| line.strip_prefix("  in full     "));
     let json: Value = serde_json::from_str(json.unwrap()).unwrap();
     assert!(json["request"]["context"]["token"].is_object(), "{json}");
 }

@@ -1,6 +1,8 @@
 //! What is not proven is never passed off as proven.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use super::bundle::{Bundle, prove};
 
@@ -19,7 +21,9 @@ fn without_a_solver_nothing_is_proven() {
         "{}",
         run.errors
     );
-    assert!(run.report.is_null(), "{run:?}");
+    assert_eq!(run.report["verdict"], "unsettled", "{run:?}");
+    let error = run.report["error"].as_str().unwrap();
+    assert!(error.contains("is not there"), "{error}");
 }
 
 #[test]
@@ -48,7 +52,9 @@ fn a_solver_that_gives_up_proves_nothing() {
     for (after, expected) in [
         ("echo unknown", "did not find an answer"),
         ("exec sleep 600", "did not stop after"),
-        ("exit 1", "terminated unexpectedly"),
+        ("exit 1", "it ended before it answered"),
+        ("echo perhaps", "unrecognized solver output: perhaps"),
+        ("echo '(error \"no\")'", "solver error: no"),
     ] {
         let pretender = bundle.pretender(&format!(
             "answer=later\nwhile read -r line; do case $line in\n\
@@ -65,6 +71,102 @@ fn a_solver_that_gives_up_proves_nothing() {
             "{after}: {run:?}"
         );
     }
+}
+
+#[test]
+fn an_endless_answer_is_not_read_to_its_end() {
+    let bundle = Bundle::of(PERMIT);
+    let run = bundle.prove_with(&bundle.pretender("exec cat /dev/zero"), &[]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.errors
+            .contains("its answer is longer than 67108864 bytes"),
+        "{}",
+        run.errors
+    );
+}
+
+/// A solver that holds the writing end of a pipe: it lives until the pipe ends.
+struct Held {
+    solver: PathBuf,
+    reader: Child,
+}
+
+impl Held {
+    fn new(bundle: &Bundle) -> Self {
+        let solver = bundle.pretender("exec 3>\"$0.pipe\"; echo here >&3; exec sleep 600");
+        let pipe = format!("{}.pipe", solver.display());
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let reader = Command::new("timeout")
+            .args(["60", "cat", &pipe])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { solver, reader }
+    }
+
+    /// Waits until it runs.
+    fn here(&mut self) {
+        let output = self.reader.stdout.as_mut().unwrap();
+        let mut line = [0; 5];
+        output.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"here\n");
+    }
+
+    /// Waits until it has ended.
+    fn gone(mut self) {
+        let ended = self.reader.wait().unwrap();
+        assert!(ended.success(), "the solver outlived the run: {ended}");
+    }
+}
+
+#[test]
+fn a_solver_that_hangs_is_ended() {
+    let bundle = Bundle::of(PERMIT);
+    let mut held = Held::new(&bundle);
+    let run = bundle.prove_with(&held.solver, &["--question-timeout", "1s"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    held.here();
+    held.gone();
+}
+
+#[test]
+fn a_signal_ends_the_run_and_its_solver() {
+    let bundle = Bundle::of(PERMIT);
+    let mut held = Held::new(&bundle);
+    let run = Command::new(env!("CARGO_BIN_EXE_cardea"))
+        .args(["prove", "--bundle", &bundle.path()])
+        .args(["--question-timeout", "10m"])
+        .env("CARDEA_CVC5", &held.solver)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    held.here();
+    let signal = Command::new("kill")
+        .args(["-TERM", &run.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signal.success());
+    let output = run.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("ended by a signal"), "{errors}");
+    held.gone();
+}
+
+#[test]
+fn the_help_names_the_exit_codes() {
+    let output = Command::new(env!("CARGO_BIN_EXE_cardea"))
+        .args(["prove", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("3 nothing refuted and something not proven, because there is no solver"),
+        "{help}"
+    );
 }
 
 #[test]
@@ -92,9 +194,11 @@ fn logic_that_is_too_large_ends_the_run_unproven() {
     let run = Bundle::of(&policy).prove(&limits);
     assert_eq!(run.code, 3, "{run:?}");
     assert!(
-        run.report.is_null() && run.errors.contains("nothing is proven"),
+        run.errors
+            .contains("nothing is proven: the run did not end within"),
         "{run:?}"
     );
+    assert_eq!(run.report["verdict"], "unsettled", "{run:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@
 mod bundle;
 mod comparison;
 mod counterexamples;
+mod decided;
 mod gaps;
 
 use bundle::{Bundle, prove};

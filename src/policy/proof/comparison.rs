@@ -3,6 +3,7 @@
 use cedar_policy::{Effect, PolicySet};
 use cedar_policy_symcc::{CompiledPolicySet, Env, implies_asserts};
 
+use super::counter::Charge;
 use super::inquiry::{Inquiry, Open, Scene, plain, set_of};
 use super::ledger::about;
 use super::report::Claim;
@@ -29,9 +30,17 @@ impl Inquiry<'_, '_> {
             Ok(new) => new,
             Err(open) => return self.ledger.open(&topic, self.sort, &open),
         };
-        let asserts = implies_asserts(&new, &before);
-        let denied_before = |env: &Env| !Replay::of(env, &judged).allowed();
-        let found = self.counter(&topic, &asserts, scene, &denied_before).await;
+        let charge = Charge {
+            topic: &topic,
+            asserts: implies_asserts(&new, &before),
+            readers: old
+                .policies
+                .iter()
+                .filter(|one| self.sort.fits(one))
+                .collect(),
+            confirms: &|env: &Env| !Replay::of(env, &judged).allowed(),
+        };
+        let found = self.counter(&charge, scene).await;
         if let (true, Some(otherwise)) = (found, old.described_otherwise(self.sort.operation)) {
             self.ledger.remark(&topic, otherwise);
         }

@@ -11,18 +11,24 @@ use super::report::{Topic, Witness};
 use super::stage::Prepared;
 use super::witness::Replay;
 
+/// What a request is looked for that shows it.
+pub(super) struct Charge<'c> {
+    pub(super) topic: &'c Topic,
+    /// What such a request satisfies.
+    pub(super) asserts: WellFormedAsserts<'c>,
+    /// Whose facts are shown, beside those of the policies that decide.
+    pub(super) readers: Vec<&'c Prepared<'c>>,
+    /// Whether a request that was found shows it indeed, beside being allowed.
+    pub(super) confirms: &'c dyn Fn(&Env) -> bool,
+}
+
 impl Inquiry<'_, '_> {
-    /// Looks for a request that satisfies `asserts`, and records it. Says whether there is one.
+    /// Looks for a request that shows it, and records it. Says whether there is one.
     ///
     /// Cedar skips a forbid that errors, and Cardea denies. So where a request gets through only because a forbid errs, the
     /// question is put once more, of the requests for which no forbid does.
-    pub(super) async fn counter(
-        &mut self,
-        topic: &Topic,
-        asserts: &WellFormedAsserts<'_>,
-        scene: &Scene<'_, '_>,
-        confirms: &dyn Fn(&Env) -> bool,
-    ) -> bool {
+    pub(super) async fn counter(&mut self, charge: &Charge<'_>, scene: &Scene<'_, '_>) -> bool {
+        let Charge { topic, asserts, .. } = charge;
         let found = self
             .ask(topic, async |compiler| compiler.check_sat(asserts).await)
             .await;
@@ -30,7 +36,7 @@ impl Inquiry<'_, '_> {
             return false;
         };
         let replay = Replay::of(&env, &scene.set);
-        if !replay.cedar_allows() || !confirms(&env) {
+        if !replay.cedar_allows() || !(charge.confirms)(&env) {
             self.ledger.open(topic, self.sort, UNCONFIRMED);
             return false;
         }
@@ -43,6 +49,7 @@ impl Inquiry<'_, '_> {
             None
         };
         let readers = scene.here.iter().copied();
+        let readers = readers.chain(charge.readers.iter().copied());
         let witness = self.tell(&replay, &env, readers);
         self.ledger.refute(topic, self.sort, Some(witness), remark);
         true

@@ -10,6 +10,7 @@ use cedar_policy_symcc::err::Error;
 use cedar_policy_symcc::{CompiledPolicy, CompiledPolicySet, SymEnv, disjoint_asserts};
 use serde_json::Value;
 
+use super::counter::Charge;
 use super::ledger::{Ledger, OUT_OF_TIME, UNCONFIRMED, about};
 use super::report::{Claim, Topic};
 use super::solver::{Asker, Compiler, NoAnswer};
@@ -264,8 +265,13 @@ impl<'i, 'a> Inquiry<'i, 'a> {
             Ok(against) => against.into_compiled_policyset(),
             Err(open) => return self.ledger.open(&one.topic, self.sort, &open),
         };
-        let asserts = disjoint_asserts(&scene.logic, &against);
-        self.counter(&one.topic, &asserts, scene, &|_| true).await;
+        let charge = Charge {
+            topic: &one.topic,
+            asserts: disjoint_asserts(&scene.logic, &against),
+            readers: vec![one],
+            confirms: &|_| true,
+        };
+        self.counter(&charge, scene).await;
     }
 
     /// Asks the solver. `None` where there is no answer, which is noted.

@@ -96,6 +96,9 @@ pub struct Witness {
     pub request: Value,
     /// The entities in full, in Cedar's JSON form.
     pub entities: Value,
+    /// The same as an AuthZEN evaluation request with as few facts as will do, which is decided as was said. Whoever can
+    /// decide requests puts it here; it stays `None` where no such request can say what it takes.
+    pub evaluation: Option<Value>,
 }
 
 /// Everything a run found out.
@@ -206,6 +209,10 @@ impl fmt::Display for Witness {
             writeln!(f, "  error       {error}")?;
         }
         let whole = serde_json::json!({ "request": self.request, "entities": self.entities });
-        writeln!(f, "  as JSON     {whole}")
+        writeln!(f, "  in full     {whole}")?;
+        match &self.evaluation {
+            Some(evaluation) => writeln!(f, "  to decide   {evaluation}"),
+            None => f.write_str("  to decide   no line for `cardea decide` can say all of this\n"),
+        }
     }
 }

@@ -1,25 +1,27 @@
 //! The solver cvc5: found at run time, asked one question at a time, each bounded in time.
 //!
 //! It is a program of its own and no part of Cardea: whoever wants proofs installs it. A solver that is absent, hangs,
-//! dies or does not know proves nothing.
+//! dies or does not know proves nothing. `process` talks to it, and ends it.
 
+mod process;
+
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cedar_policy_symcc::CedarSymCompiler;
 use cedar_policy_symcc::err::{Error, SolverError};
-use cedar_policy_symcc::solver::{LocalSolver, Solver as _};
-use tokio::process::Command;
+use cedar_policy_symcc::solver::Solver as _;
 
 use crate::policy::source::Chain;
+use process::{Process, Running};
 
-/// Where the solver is, and how long it may take over one question.
+/// Where the solver is, and how long it may take over one question. Clones speak of the same processes.
 #[derive(Debug, Clone)]
 pub struct Solver {
-    /// A path, or a name that is looked up in `PATH`.
-    pub program: PathBuf,
-    /// How long one question may take.
-    pub patience: Duration,
+    program: PathBuf,
+    patience: Duration,
+    running: Running,
 }
 
 /// Why no solver can be asked.
@@ -41,7 +43,7 @@ pub(super) enum NoAnswer {
     Gone(String),
 }
 
-pub(super) type Compiler = CedarSymCompiler<LocalSolver>;
+pub(super) type Compiler = CedarSymCompiler<Process>;
 
 /// One running solver.
 #[derive(Debug)]
@@ -52,27 +54,36 @@ pub(super) struct Asker<'a> {
 }
 
 impl Solver {
-    fn start(&self) -> Result<Compiler, NoSolver> {
-        let mut command = Command::new(&self.program);
-        let limit = self.patience.as_millis();
-        command
-            .args(["--lang=smt2", &format!("--tlimit-per={limit}")])
-            .kill_on_drop(true);
-        LocalSolver::from_command(&mut command)
-            .map_err(|error| self.absent(&error))
-            .and_then(|solver| {
-                CedarSymCompiler::new(solver)
-                    .map_err(|error| self.unusable(Chain(&error).to_string()))
-            })
+    /// A solver, which nobody has looked for yet: a path, or a name that is looked up in `PATH`; and how long one question
+    /// may take.
+    #[must_use]
+    pub fn new(program: PathBuf, patience: Duration) -> Self {
+        Self {
+            program,
+            patience,
+            running: Running::default(),
+        }
     }
 
-    fn absent(&self, error: &SolverError) -> NoSolver {
-        match error {
-            SolverError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.unusable("is not there".to_owned())
-            }
-            _ => self.unusable(format!("does not start: {}", Chain(error))),
-        }
+    /// Ends all its processes, and lets none start after. For whoever is about to end this process: what runs then is
+    /// not dropped.
+    pub fn end(&self) {
+        self.running.end();
+    }
+
+    fn start(&self) -> Result<Compiler, NoSolver> {
+        let limit = self.patience.as_millis();
+        let arguments = ["--lang=smt2".to_owned(), format!("--tlimit-per={limit}")];
+        let process = self.running.start(&self.program, &arguments);
+        let process = process.map_err(|error| self.absent(&error))?;
+        CedarSymCompiler::new(process).map_err(|error| self.unusable(Chain(&error).to_string()))
+    }
+
+    fn absent(&self, error: &io::Error) -> NoSolver {
+        self.unusable(match error.kind() {
+            io::ErrorKind::NotFound => "is not there".to_owned(),
+            _ => format!("does not start: {error}"),
+        })
     }
 
     fn unusable(&self, why: String) -> NoSolver {

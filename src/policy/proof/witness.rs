@@ -118,6 +118,7 @@ impl Replay {
                 "context": context,
             }),
             entities,
+            evaluation: None,
         }
     }
 }
