@@ -138,9 +138,19 @@ impl Road<'_> {
         let finish = |identity: &_| snapshot.policies.principal(identity);
         let identified = self
             .identity
-            .identify(request, &trail.arrival, &snapshot.id, finish)
+            .identify(
+                (request, &matched.operation.id),
+                &trail.arrival,
+                &snapshot.id,
+                finish,
+            )
             .await;
         trail.cache_hit = identified.cache_hit;
+        trail.beside = identified
+            .beside
+            .iter()
+            .map(|known| known.caller())
+            .collect();
         trail.cold = identified.cold;
         let who = identified.who?;
         trail.caller = Some(who.caller());

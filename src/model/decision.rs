@@ -137,6 +137,8 @@ pub struct Trail {
     pub matched: Option<Matched>,
     /// Who asks.
     pub caller: Option<Caller>,
+    /// Who else was proven by credentials of the same request.
+    pub beside: Vec<Caller>,
     /// In which circumstances.
     pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
@@ -162,6 +164,7 @@ impl Trail {
             request: None,
             matched: None,
             caller: None,
+            beside: Vec::new(),
             facts: None,
             cache_hit: None,
             determining: Vec::new(),

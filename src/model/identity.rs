@@ -79,8 +79,11 @@ pub struct IdentityAttributes {
     pub expires_at: Timestamp,
     /// The token's own id (`jti`).
     pub token_id: Option<String>,
-    /// Whether the sender proved possession of a key.
-    pub sender_constrained: bool,
+    /// The login session the credential belongs to (`sid`).
+    pub session_id: Option<String>,
+    /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
+    /// [`IdentityAttributes::sender_constrained`].
+    pub binding: Option<Binding>,
     /// Roles, by the issuer's mapping.
     pub roles: Vec<String>,
     /// Groups, by the issuer's mapping.
@@ -89,6 +92,62 @@ pub struct IdentityAttributes {
     pub tenant: Option<String>,
     /// Further claims that the settings expose to policies, each as a set of strings.
     pub claims: BTreeMap<String, Vec<String>>,
+}
+
+impl IdentityAttributes {
+    /// The least that is known of anybody: all else is empty, to be filled in.
+    #[must_use]
+    pub fn of(
+        kind: PrincipalKind,
+        scheme: &'static str,
+        (issuer, subject): (Arc<str>, String),
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            scheme,
+            issuer,
+            subject,
+            expires_at,
+            client_id: None,
+            audience: Vec::new(),
+            scopes: Vec::new(),
+            amr: Vec::new(),
+            acr: None,
+            assurance: 0,
+            auth_time: None,
+            issued_at: None,
+            token_id: None,
+            session_id: None,
+            binding: None,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            tenant: None,
+            claims: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the sender proved possession of a key. A bound credential without that proof is refused before anybody
+    /// reads this, so to be bound is to be proven.
+    #[must_use]
+    pub fn sender_constrained(&self) -> bool {
+        self.binding.is_some()
+    }
+
+    /// Whether both name the same principal.
+    #[must_use]
+    pub fn same_principal(&self, other: &Self) -> bool {
+        (self.kind, &self.issuer, &self.subject) == (other.kind, &other.issuer, &other.subject)
+    }
+}
+
+/// The key a credential is bound to (`cnf`, RFC 7800).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// A public key, by its thumbprint (`jkt`: RFC 9449, section 6.1): base64url of SHA-256 (RFC 7638).
+    Key(String),
+    /// A client certificate, by the SHA-256 of its DER (`x5t#S256`: RFC 8705, section 3.1).
+    Certificate([u8; 32]),
 }
 
 /// Shows who, never what the claims hold.

@@ -232,7 +232,7 @@ fn token(identity: &IdentityAttributes) -> Value {
         ("expiresAt", datetime(identity.expires_at)),
         (
             "senderConstrained",
-            Some(identity.sender_constrained.into()),
+            Some(identity.sender_constrained().into()),
         ),
         ("claims", Some(Kind::Claims.uid("claims").into())),
     ])

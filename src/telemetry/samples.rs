@@ -104,25 +104,14 @@ pub(super) fn matched(id: &str) -> Matched {
 
 pub(super) fn alice(subject: &str) -> Caller {
     Caller::Verified(Arc::new(VerifiedIdentity::assertion(IdentityAttributes {
-        kind: PrincipalKind::User,
-        scheme: "bearer_jwt",
-        issuer: "https://id.example".into(),
-        subject: subject.into(),
-        client_id: None,
-        audience: Vec::new(),
-        scopes: Vec::new(),
-        amr: Vec::new(),
-        acr: None,
-        assurance: 0,
-        auth_time: None,
-        issued_at: None,
-        expires_at: Timestamp::MAX,
         token_id: Some("CANARY-jti".into()),
-        sender_constrained: false,
-        roles: Vec::new(),
-        groups: Vec::new(),
-        tenant: None,
         claims: BTreeMap::from([("team".into(), vec!["CANARY-claim".into()])]),
+        ..IdentityAttributes::of(
+            PrincipalKind::User,
+            "bearer_jwt",
+            ("https://id.example".into(), subject.into()),
+            Timestamp::MAX,
+        )
     })))
 }
 

@@ -43,25 +43,15 @@ fn refusal(reason: Reason, grpc: bool) -> Decision {
 
 fn identity() -> IdentityAttributes {
     IdentityAttributes {
-        kind: PrincipalKind::User,
-        scheme: "bearer_jwt",
-        issuer: "https://idp.example.com".into(),
-        subject: "alice".into(),
         client_id: Some("web".into()),
-        audience: vec![],
         scopes: vec!["orders:read".into(), "a,b".into()],
-        amr: vec![],
-        acr: None,
-        assurance: 0,
-        auth_time: None,
-        issued_at: None,
-        expires_at: Timestamp::MAX,
-        token_id: None,
-        sender_constrained: false,
         roles: vec!["admin".into(), "staff".into()],
-        groups: vec![],
-        tenant: None,
-        claims: BTreeMap::new(),
+        ..IdentityAttributes::of(
+            PrincipalKind::User,
+            "bearer_jwt",
+            ("https://idp.example.com".into(), "alice".into()),
+            Timestamp::MAX,
+        )
     }
 }
 

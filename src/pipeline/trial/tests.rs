@@ -347,7 +347,7 @@ fn the_caller_that_is_given_is_the_one_that_is_judged() {
         (caller.scopes.as_slice(), caller.audience.len()),
         (&["a".to_owned(), "b".to_owned()][..], 2)
     );
-    assert_eq!((caller.assurance, caller.sender_constrained), (2, true));
+    assert_eq!((caller.assurance, caller.sender_constrained()), (2, true));
     assert_eq!(
         (
             caller.claims["dept"].join(","),
