@@ -8,7 +8,8 @@ ENVOY_VERSION := 1.40.0
 ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
 export CARDEA_ENVOY := $(ENVOY)
 CVC5_VERSION := 1.3.1
-CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)
+# With a sum of what it is installed by, so that a change to that installs it anew, and a fresh clone does not.
+CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)-$(firstword $(shell cat scripts/install-cvc5.sh scripts/cvc5-repl.py | cksum))
 export CARDEA_CVC5 := $(CVC5)
 
 .PHONY: help
@@ -21,13 +22,14 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) $(CVC5) ## Every test, the ones through a real Envoy included
+test: $(ENVOY) $(CVC5) ## Every test, the ones through a real Envoy and a real solver included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
 lint: ## Formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 .PHONY: docs
@@ -45,7 +47,7 @@ figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, 
 $(ENVOY):
 	scripts/install-envoy.sh $(ENVOY_VERSION) $@
 
-$(CVC5): scripts/install-cvc5.sh scripts/cvc5-repl.py
+$(CVC5):
 	scripts/install-cvc5.sh $(CVC5_VERSION) $@
 
 $(TARGET)/tools/bin/cargo-deny:

@@ -341,7 +341,9 @@ fn times(witness: &Witness) -> Vec<Timestamp> {
     let of_day = part(witness, "/time/localTime").and_then(span);
     let day = weekday.filter(|day| (1..=7).contains(day)).unwrap_or(1) - 1;
     let local = MONDAY.checked_add(SignedDuration::from_hours(24 * day));
-    let local = local.and_then(|day| day.checked_add(of_day.unwrap_or_default()));
+    // The last of a day's moments is the first of the next.
+    let last = SignedDuration::from_secs(24 * 60 * 60 - 1);
+    let local = local.and_then(|day| day.checked_add(of_day.unwrap_or_default().min(last)));
     [Some(USUAL_TIME), own, local.ok()]
         .into_iter()
         .flatten()
