@@ -27,7 +27,7 @@ const MAX_BODY: i64 = 4096;
 const MAX_HOSTS: usize = 32;
 
 /// The most objects that are tried.
-const MAX_OBJECTS: usize = 256;
+const MAX_OBJECTS: usize = 64;
 
 /// The sections of the context that a document may have.
 const SECTIONS: [&str; 7] = [
