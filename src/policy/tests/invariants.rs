@@ -38,7 +38,7 @@ fn a_malformed_invariant_is_refused_with_its_place() {
         ),
         (
             r#"@id("i") forbid (principal, action, resource) when { context.nothing };"#,
-            "i.cedar:1:1: ",
+            "i.cedar:1:54: ",
         ),
     ] {
         let problems = compile(text).unwrap_err();
