@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::identity::{Identity, Who};
 use crate::model::{
-    AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
 };
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
@@ -156,7 +156,8 @@ impl Road<'_> {
         trail.caller = Some(who.caller());
 
         // In which circumstances?
-        let facts = self.context.gather(request, &trail.arrival);
+        let mut facts = self.context.gather(request, &trail.arrival);
+        facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 
         // May they?

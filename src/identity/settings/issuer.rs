@@ -41,6 +41,12 @@ pub struct IssuerSettings {
     pub claims: ClaimSettings,
     /// What kind of principal a token's holder is.
     pub principal: PrincipalSetting,
+    /// How many actors a token may name (`act`, RFC 8693, section 4.1), one within the other. At most 16; with `0`, tokens
+    /// that name one are refused. The latest actor is the principal, an agent; policies have to allow it and the token's
+    /// subject.
+    pub max_actors: u8,
+    /// Other issuers whose subjects this one's tokens may name as actors. An actor without `iss` is one of the issuer's own.
+    pub actor_issuers: Vec<String>,
     /// The assurance level (0 to 9) of each `acr` value. A value that is not listed is level 0.
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
@@ -63,6 +69,8 @@ impl Default for IssuerSettings {
             unknown_kid_interval: Period::seconds(30),
             claims: ClaimSettings::default(),
             principal: PrincipalSetting::Auto,
+            max_actors: 4,
+            actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
         }
@@ -147,6 +155,11 @@ pub struct ClaimSettings {
     pub tenant: Option<String>,
     /// Where scopes are found: a string with spaces between them, or an array of strings. Without it: `scope`, else `scp`.
     pub scopes: Option<String>,
+    /// Where the purpose of a delegation is found: a string (`context.delegation.purpose`).
+    pub purpose: Option<String>,
+    /// Where it is found whether a person approved what is done with the token: a boolean
+    /// (`context.delegation.humanApproved`). Anything but `true` is no.
+    pub human_approved: Option<String>,
     /// Further claims for policies, each as a set of strings. Strings, booleans and integers (alone or in an array)
     /// become text; anything else (null, fractions, objects) is left out.
     pub expose: Vec<String>,
@@ -185,6 +198,12 @@ impl IssuerSettings {
         }
         found.texts("audiences", &self.audiences);
         found.texts("token_types", &self.token_types);
+        if self.max_actors > 16 {
+            found.say("max_actors", "must be at most 16");
+        }
+        for issuer in &self.actor_issuers {
+            found.text("actor_issuers", issuer);
+        }
         if self.algorithms.is_empty() {
             found.say("algorithms", "must name at least one algorithm");
         }
@@ -258,6 +277,8 @@ impl ClaimSettings {
         }
         for (field, path) in [
             ("claims.tenant", &self.tenant),
+            ("claims.purpose", &self.purpose),
+            ("claims.human_approved", &self.human_approved),
             ("claims.scopes", &self.scopes),
         ] {
             if path.as_ref().is_some_and(|path| !plain(path)) {

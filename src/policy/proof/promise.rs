@@ -77,10 +77,20 @@ fn caller(kind: Kind) -> Vec<String> {
         ]
         .concat();
     }
+    // The token of an agent may speak of whom it acts for.
+    let own = |name: &str, attribute: &str| {
+        let same = format!("context.token.{name} == principal.{attribute}");
+        match kind {
+            Kind::Agent => {
+                format!("context.token has {name} && (context has delegation || {same})")
+            }
+            _ => format!("context.token has {name} && {same}"),
+        }
+    };
     vec![
         "context.token.kind != \"anonymous\"".to_owned(),
-        "context.token has issuer && context.token.issuer == principal.issuer".to_owned(),
-        "context.token has subject && context.token.subject == principal.sub".to_owned(),
+        own("issuer", "issuer"),
+        own("subject", "sub"),
         format!(
             "context.token has expiresAt && {}",
             moment("context.token.expiresAt")
