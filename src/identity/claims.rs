@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::settings::{Algorithm, ClaimSettings, IssuerSettings, PrincipalSetting};
+use super::settings::{Algorithm, Carrier, ClaimSettings, IssuerSettings, PrincipalSetting};
 use super::token::{Token, Wrong, base64url};
 use crate::model::{Binding, CredentialFault as Fault, IdentityAttributes, PrincipalKind};
 
@@ -191,7 +191,10 @@ impl Rules {
             claims: exposed(claims, &mapping.expose)?,
             ..IdentityAttributes::of(
                 self.kind(client),
-                "bearer_jwt",
+                match self.settings.carrier {
+                    Carrier::Authorization => "bearer_jwt",
+                    Carrier::TransactionToken => "transaction_token",
+                },
                 (Arc::clone(&self.issuer), subject.to_owned()),
                 times.expires_at,
             )

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::issuer::ISSUER;
+use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, changed, claims};
 use crate::world::{Ask, Heard, World};
 
 /// What agents may do here at all. People have the shipped policies.
@@ -82,4 +82,78 @@ fn the_length_of_the_chain_is_told_to_policies_and_has_an_end() {
     ask(&world, "GET", json!("bot"), json!({})).assert_invalid();
     let stranger = json!({ "sub": "bot", "iss": "https://stranger.example" });
     ask(&world, "GET", stranger, json!({})).assert_invalid();
+}
+
+/// A world that believes transaction tokens of a second issuer, whose key this is.
+fn transactions(combine: &Value) -> (World, Key, KeyServer) {
+    let (key, server) = (Key::es256("t1"), KeyServer::start());
+    server.publish(&[&key]);
+    let world = World::with(|setup| {
+        let issuer = json!({
+            "issuer": "https://transactions.example.com",
+            "audiences": [AUDIENCE],
+            "carrier": "transaction_token",
+            "token_types": ["txntoken+jwt"],
+            "keys": { "jwks_url": server.url("/jwks") },
+            "claims": { "roles": ["roles"] },
+        });
+        let identity = &mut setup.settings["identity"];
+        identity["issuers"].as_array_mut().unwrap().push(issuer);
+        let schemes = json!(["jwt", "transaction_token"]);
+        identity["routes"] = json!([{ "schemes": schemes, "combine": combine }]);
+        setup.write(
+            "transactions.cedar",
+            r#"@id("by-transaction") permit (principal, action, resource) when { context.token.kind == "transaction_token" };"#,
+        );
+    });
+    (world, key, server)
+}
+
+fn transaction_token(key: &Key, typ: &str) -> String {
+    let changes = json!({ "iss": "https://transactions.example.com", "txn": "97053963-771d", "sub": "alice" });
+    let (mut header, claims) = (key.header(), changed(claims(), changes));
+    header["typ"] = json!(typ);
+    key.sign_texts(&header.to_string(), &claims.to_string())
+}
+
+#[test]
+fn a_transaction_token_names_the_caller_where_there_is_no_other_credential() {
+    let (world, key, _server) = transactions(&json!([]));
+    let ask = |token: &str| world.ask(Ask::get("/v1/orders").header("txn-token", token));
+    ask(&transaction_token(&key, "txntoken+jwt"))
+        .assert_allowed(&["by-transaction", "orders-read-by-role"]);
+    // Each kind of token is one only where it belongs.
+    ask(&transaction_token(&key, "at+jwt")).assert_invalid();
+    ask(&world.key.token()).assert_invalid();
+    world
+        .present(&transaction_token(&key, "txntoken+jwt"))
+        .assert_invalid();
+    ask("a b").assert_invalid();
+    let good = transaction_token(&key, "txntoken+jwt");
+    ask(&format!("{good},{good}")).assert_refused(400, "ambiguous_credential");
+}
+
+#[test]
+fn h5_two_callers_on_one_request_need_a_rule_that_combines_them() {
+    let both = |world: &World, transaction: &str| {
+        let ask = Ask::get("/v1/orders").bearer(&world.key.token());
+        world.ask(ask.header("txn-token", transaction))
+    };
+    let (world, key, _server) = transactions(&json!([]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_refused(400, "ambiguous_credential");
+    }
+    let (world, key, _server) = transactions(&json!([["jwt", "transaction_token"]]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_allowed(&["orders-read-by-role"]);
+    }
+    // A rule combines good credentials only.
+    both(&world, &transaction_token(&key, "at+jwt")).assert_invalid();
+    let (world, key, _server) = transactions(&json!([["transaction_token", "jwt"]]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_allowed(&["by-transaction", "orders-read-by-role"]);
+    }
 }

@@ -18,6 +18,8 @@ pub struct IssuerSettings {
     pub issuer: String,
     /// The audiences this API answers to: a token must name one of them in `aud`, to the letter. Must be set.
     pub audiences: Vec<String>,
+    /// Where the issuer's tokens are carried.
+    pub carrier: Carrier,
     /// The signature algorithms accepted. Only asymmetric ones exist here.
     pub algorithms: Vec<Algorithm>,
     /// Where the issuer's public keys come from: `discovery`, `{jwks_url: ..}` or `{jwks_file: ..}`.
@@ -58,6 +60,7 @@ impl Default for IssuerSettings {
         Self {
             issuer: String::new(),
             audiences: Vec::new(),
+            carrier: Carrier::Authorization,
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
             keys: KeyPlace::Discovery,
             required: true,
@@ -127,6 +130,17 @@ impl Algorithm {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
+}
+
+/// Where a token is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// In `Authorization`, as `Bearer` (RFC 6750) or `DPoP` (RFC 9449).
+    Authorization,
+    /// In `Txn-Token`, beside whatever else is there: transaction tokens (draft-ietf-oauth-transaction-tokens), which tell
+    /// within a trust domain on whose behalf a call is made. Their `typ` is `txntoken+jwt`; set `token_types` to it.
+    TransactionToken,
 }
 
 /// Where an issuer's public keys come from.
