@@ -47,11 +47,13 @@ const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
   cardea test --bundle policies         Run the bundle's tests
+  cardea prove --bundle policies        Prove that no policy errs and every invariant holds
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 1 a test failed or a verdict was not the expected one; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 a test failed, or the answer is not the one asked for; 2 a mistake in arguments, settings or bundle; \
+3 nothing proven either way (prove).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
