@@ -62,7 +62,7 @@ fn main() {
     figures(&few);
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1000))
+        .measurement_time(Duration::from_secs(1))
         .without_plots()
         .configure_from_args();
     for policies in POLICIES {

@@ -80,14 +80,14 @@ impl Measure {
     /// The first limit it passes, by name, and where.
     pub(super) fn take(&mut self, document: &Document) -> Result<(), Problem> {
         let mut scan = Scan::new(&document.text, self.grammar);
-        while let Some(passed) = scan.next_token() {
+        while let Some(token) = scan.next_token() {
             self.tokens += 1;
             self.policies += usize::from(scan.ended && self.grammar == Grammar::Policies);
-            let passed = match passed {
-                Some(passed) => Some(passed),
-                None if self.tokens > MAX_TOKENS => Some(Limit::Tokens),
-                None if self.policies > MAX_POLICIES => Some(Limit::Policies),
-                None => None,
+            let passed = match token {
+                Err(limit) => Some(limit),
+                Ok(()) if self.tokens > MAX_TOKENS => Some(Limit::Tokens),
+                Ok(()) if self.policies > MAX_POLICIES => Some(Limit::Policies),
+                Ok(()) => None,
             };
             if let Some(limit) = passed {
                 let (line, column) = line_and_column(&document.text, scan.begun);
@@ -210,8 +210,8 @@ impl<'t> Scan<'t> {
         }
     }
 
-    /// Reads one token: `None` at the end, else the limit that it passed.
-    fn next_token(&mut self) -> Option<Option<Limit>> {
+    /// Reads one token; `None` at the end.
+    fn next_token(&mut self) -> Option<Result<(), Limit>> {
         let token = self.token()?;
         self.own += 1;
         let outermost = self.levels.len() == 1;
@@ -223,14 +223,15 @@ impl<'t> Scan<'t> {
         let depth = self.count(token);
         let ifs: usize = self.levels.iter().map(|level| level.ifs).sum();
         let ifs = self.levels.last().map_or(0, Level::ifs_deep).max(ifs);
+        let policies = self.grammar == Grammar::Policies;
         Some(if depth > MAX_NESTING {
-            Some(Limit::Nesting)
-        } else if ifs > MAX_IFS && self.grammar == Grammar::Policies {
-            Some(Limit::Ifs)
-        } else if own > MAX_POLICY_TOKENS && self.grammar == Grammar::Policies {
-            Some(Limit::PolicyTokens)
+            Err(Limit::Nesting)
+        } else if ifs > MAX_IFS && policies {
+            Err(Limit::Ifs)
+        } else if own > MAX_POLICY_TOKENS && policies {
+            Err(Limit::PolicyTokens)
         } else {
-            None
+            Ok(())
         })
     }
 

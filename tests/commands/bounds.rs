@@ -1,6 +1,7 @@
 //! Files that nest without end, or hold too much: an error by name, never a crash. A stack that overflows ends the whole
 //! process, so only from outside can be seen that it does not.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -86,7 +87,7 @@ fn what_multiplies_by_reference_is_refused() {
     let mut aliases = "- &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let below = format!("*a{}", level - 1);
-        aliases += &format!("- &a{level} [{}]\n", [&*below; 9].join(", "));
+        writeln!(aliases, "- &a{level} [{}]", [&*below; 9].join(", ")).unwrap();
     }
     for name in ["bomb.test.yaml", "bomb.links.yaml"] {
         let (code, error) = check(name, aliases.as_bytes());
@@ -96,7 +97,7 @@ fn what_multiplies_by_reference_is_refused() {
     let mut types = "namespace Bomb {\ntype T0 = { a: String, b: String };\n".to_owned();
     for level in 1..40 {
         let below = level - 1;
-        types += &format!("type T{level} = {{ a: T{below}, b: T{below} }};\n");
+        writeln!(types, "type T{level} = {{ a: T{below}, b: T{below} }};").unwrap();
     }
     types += "entity E { a: T39 };\n}\n";
     let (code, error) = check("bomb.cedarschema", types.as_bytes());

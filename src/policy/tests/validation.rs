@@ -1,6 +1,7 @@
 //! Validation in parts finds what validation with the whole schema finds.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use cedar_policy::{ValidationMode, ValidationResult, Validator};
 
@@ -80,11 +81,17 @@ fn e5_validation_in_parts_finds_what_validation_as_a_whole_finds() {
             for condition in CONDITIONS {
                 number += 1;
                 let scope = scope.replace("ACTION", action);
-                text += &format!("@id(\"p{number}\") permit ({scope}) when {{ {condition} }};\n");
+                writeln!(
+                    text,
+                    "@id(\"p{number}\") permit ({scope}) when {{ {condition} }};"
+                )
+                .unwrap();
                 if scope.contains('?') {
-                    links += &format!(
-                        "- {{ id: l{number}, template: p{number}, principal: {{ type: Cardea::Role, id: r }} }}\n"
-                    );
+                    writeln!(
+                        links,
+                        "- {{ id: l{number}, template: p{number}, principal: {{ type: Cardea::Role, id: r }} }}"
+                    )
+                    .unwrap();
                 }
             }
         }
