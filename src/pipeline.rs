@@ -19,7 +19,7 @@ use crate::model::{
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
-pub use rehearsal::Supposed;
+pub use rehearsal::{Supposed, Why};
 pub use reload::Snapshots;
 pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;

@@ -41,7 +41,9 @@ pub use bundle::{
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
-pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
+pub use explain::{
+    Clause, Condition, Explanation, Fact, Given, Nearest, Offer, PolicyView, Reach, State,
+};
 pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
