@@ -6,10 +6,14 @@ mod check;
 mod config;
 mod decide;
 mod demo;
+mod desk;
 mod excerpt;
+mod explain;
 mod generate;
+mod paint;
 #[cfg(feature = "prove")]
 mod prove;
+mod replay;
 mod serve;
 mod test;
 
@@ -47,6 +51,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
   cardea test --bundle policies         Run the bundle's tests
+  cardea explain request.json           Show why a request is decided as it is
   cardea prove --bundle policies        Prove that no policy errs and every invariant holds
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
@@ -71,6 +76,10 @@ enum Command {
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
     Decide(decide::DecideCommand),
+    /// Show why a request is decided as it is
+    Explain(explain::ExplainCommand),
+    /// Judge recorded decisions again under another bundle, and show what changes
+    Replay(replay::ReplayCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
     /// Prove what holds of every request: no errors, invariants, no more than before
@@ -116,6 +125,8 @@ pub fn run() -> ExitCode {
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
+        Command::Explain(command) => explain::run(&command).map(|()| DONE),
+        Command::Replay(command) => replay::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "prove")]

@@ -7,7 +7,9 @@
 )]
 
 mod decide;
+mod explain;
 mod judge;
+mod replay;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
