@@ -12,6 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `certificate` | the scheme of client certificates |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -29,6 +30,7 @@ mod acceptance;
 mod bearer;
 mod cache;
 mod carried;
+mod certificate;
 mod claims;
 mod crypto;
 mod denial;
@@ -61,13 +63,14 @@ use self::acceptance::Acceptance;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
+use self::certificate::{Certificate, Clients};
 use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
 use self::scheme::{Held, Listed};
 use crate::model::{
-    AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
 };
 
 pub use cache::{Figures, Known};
@@ -75,17 +78,24 @@ pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
-    RouteSettings, Settings,
+    Algorithm, CacheSettings, CertificateSettings, ClaimSettings, ForwardedHeader,
+    ForwardedSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
+    RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+    certificates: Option<Certificate>,
+) -> Result<Vec<Listed>, &'static str> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    let mut all: Vec<Box<dyn scheme::Scheme>> =
+        vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     all.into_iter().map(Listed::new).collect()
 }
 
@@ -171,19 +181,30 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
-        let tasks = sources
+        let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
+        let certificates = settings.certificates.as_ref().map(|settings| {
+            Certificate::load(settings, Arc::clone(&clients), clock.as_ref())
+        });
+        let certificates = certificates.transpose()?;
+        let papers = certificates
+            .iter()
+            .map(|scheme| background.spawn(scheme.keep_fresh()));
+        let tasks: Vec<_> = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
-            .map(|task| task.abort_handle());
+            .chain(papers)
+            .map(|task| task.abort_handle())
+            .collect();
+        let schemes = schemes(settings, &sources, certificates)
+            .map_err(|message| vec![Problem::new(message)])?;
         Ok(Arc::new(Self {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes()),
-            possession: Possession::new(),
+            possession: Possession::new(clients),
             cache: Cache::new(&settings.cache),
             readiness,
             clock,
-            tasks: tasks.collect(),
+            tasks,
             sources,
         }))
     }
@@ -352,6 +373,18 @@ impl<P> fmt::Debug for Identity<P> {
 }
 
 impl<P> Identified<P> {
+    /// Whose client certificate was proven: the caller's, or that of somebody beside it.
+    #[must_use]
+    pub fn certified(&self) -> Option<Caller> {
+        let caller = match &self.who {
+            Ok(Who::Verified(known)) => Some(known),
+            Ok(Who::Anonymous) | Err(_) => None,
+        };
+        let mut all = caller.into_iter().chain(&self.beside);
+        let holder = all.find(|known| known.identity().scheme == CERTIFICATE)?;
+        Some(holder.caller())
+    }
+
     fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
         Self {
             who,

@@ -19,6 +19,7 @@ mod reason;
 mod remote;
 mod request;
 mod secret;
+mod spiffe;
 
 pub mod json;
 pub mod yaml;
@@ -32,7 +33,9 @@ pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,
 };
 pub use host::{Host, HostError};
-pub use identity::{Binding, Caller, IdentityAttributes, PrincipalKind, VerifiedIdentity};
+pub use identity::{
+    Binding, CERTIFICATE, Caller, IdentityAttributes, PrincipalKind, VerifiedIdentity,
+};
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
 pub use period::{Period, PeriodError};
@@ -44,3 +47,4 @@ pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };
 pub use secret::{SecretError, SecretRef};
+pub use spiffe::{SpiffeId, is_trust_domain};

@@ -13,6 +13,7 @@ pub(super) fn facts(request: &AccessRequest) -> TlsFacts {
     TlsFacts {
         mutual: named || certified,
         sni: request.sni.as_deref().and_then(server_name),
+        peer: None,
     }
 }
 

@@ -10,7 +10,7 @@ use cedar_policy_core::ast::{Context, Value};
 use jiff::{SignedDuration, Timestamp};
 use smol_str::SmolStr;
 
-use super::entities::PrincipalParts;
+use super::entities::{PrincipalParts, principal_id};
 use super::reads::ReadSet;
 use super::value::{Kind, datetime, duration, ip, record, strings};
 use crate::model::{AccessRequest, Delegation, Facts, Matched, Moment};
@@ -137,6 +137,10 @@ static REQUEST: &[(&str, Make)] = &[
 static TLS: &[(&str, Make)] = &[
     ("mutual", |e| Some(e.facts.tls.mutual.into())),
     ("sni", |e| e.facts.tls.sni.as_deref().map(Value::from)),
+    ("peer", |e| {
+        let peer = e.facts.tls.peer.as_ref()?.attributes()?;
+        Some(Kind::Workload.uid(&principal_id(peer)).into())
+    }),
 ];
 
 /// The lines of the table that one slice needs.
@@ -149,6 +153,8 @@ pub(super) struct Plan {
     pub(super) numbers: bool,
     /// Whether claims can be read.
     pub(super) claims: bool,
+    /// Whether the workload on the connection can be read.
+    pub(super) peer: bool,
 }
 
 #[derive(Clone)]
@@ -179,6 +185,7 @@ impl Plan {
             params: reads.wants_field("request", "params"),
             numbers: reads.wants_field("request", "numbers"),
             claims: reads.wants_field("token", "claims"),
+            peer: reads.wants_field("tls", "peer"),
         }
     }
 
