@@ -63,14 +63,15 @@ use self::acceptance::Acceptance;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
-use self::certificate::{Certificate, Clients};
+use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
 use self::scheme::{Held, Listed};
 use crate::model::{
-    AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId,
+    VerifiedIdentity,
 };
 
 pub use cache::{Figures, Known};
@@ -107,6 +108,7 @@ pub struct Identity<P> {
     possession: Possession,
     cache: Cache<P>,
     sources: Vec<Arc<KeySource>>,
+    authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
@@ -182,13 +184,17 @@ impl<P: Send + Sync + 'static> Identity<P> {
             ready: readiness.slot(index),
         })?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
-        let certificates = settings.certificates.as_ref().map(|settings| {
-            Certificate::load(settings, Arc::clone(&clients), clock.as_ref())
-        });
+        let certificates = settings
+            .certificates
+            .as_ref()
+            .map(|settings| Certificate::load(settings, Arc::clone(&clients), clock.as_ref()));
         let certificates = certificates.transpose()?;
-        let papers = certificates
+        let authorities = certificates
+            .as_ref()
+            .map(|scheme| Arc::clone(scheme.authorities()));
+        let papers = authorities
             .iter()
-            .map(|scheme| background.spawn(scheme.keep_fresh()));
+            .map(|files| background.spawn(Arc::clone(files).keep_fresh()));
         let tasks: Vec<_> = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
@@ -202,6 +208,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             acceptance: Acceptance::new(&settings.routes, settings.schemes()),
             possession: Possession::new(clients),
             cache: Cache::new(&settings.cache),
+            authorities,
             readiness,
             clock,
             tasks,
@@ -347,8 +354,12 @@ impl<P> Identity<P> {
         self.sources.iter().map(|source| source.status()).collect()
     }
 
-    /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.
+    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
+    /// as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
+        if let Some(authorities) = &self.authorities {
+            authorities.refresh().await;
+        }
         for source in &self.sources {
             source.refresh().await;
         }

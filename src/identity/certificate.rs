@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::authorities::{Authorities, InForce};
+use self::authorities::InForce;
 use self::paper::{Paper, chain};
 use super::carried::{Carried, Place, Presented};
 use super::denial::Denial;
@@ -45,6 +45,7 @@ use crate::model::{
     Refusal, SpiffeId,
 };
 
+pub(super) use authorities::Authorities;
 pub(super) use presented::Clients;
 
 /// For how long Envoy's word for a SPIFFE ID is believed where it does not hand the certificate over. The cache ends it
@@ -82,10 +83,9 @@ impl Certificate {
         })
     }
 
-    /// Looks at the files again and again, and uses what changed. For the background runtime.
-    pub(super) fn keep_fresh(&self) -> impl Future<Output = ()> + use<> {
-        let authorities = Arc::clone(&self.authorities);
-        async move { authorities.keep_fresh().await }
+    /// The files it stands on.
+    pub(super) fn authorities(&self) -> &Arc<Authorities> {
+        &self.authorities
     }
 
     fn judge(
@@ -118,7 +118,11 @@ impl Certificate {
             }
         }
         Err(last.unwrap_or_else(|| {
-            Wrong(Fault::Certificate, "the certificate has no name that the settings accept").into()
+            Wrong(
+                Fault::Certificate,
+                "the certificate has no name that the settings accept",
+            )
+            .into()
         }))
     }
 
@@ -136,7 +140,12 @@ impl Certificate {
             if let Some(name) = leaf.name(*from)? {
                 let who = (issuer.as_str().into(), name);
                 holders.push(Holder {
-                    attributes: IdentityAttributes::of(rule.principal, CERTIFICATE, who, expires_at),
+                    attributes: IdentityAttributes::of(
+                        rule.principal,
+                        CERTIFICATE,
+                        who,
+                        expires_at,
+                    ),
                     source: first + index,
                 });
             }
@@ -188,8 +197,7 @@ impl Scheme for Certificate {
 
     fn prepare<'a>(&'a self, credential: &'a [u8], arrival: &'a Arrival) -> Preparing<'a> {
         let in_force = self.authorities.in_force();
-        let proof: Proof<'a> =
-            Box::new(move || self.judge(credential, arrival.at, &in_force));
+        let proof: Proof<'a> = Box::new(move || self.judge(credential, arrival.at, &in_force));
         Box::pin(ready(Prepared {
             waited: None,
             proof: Ok(proof),

@@ -45,8 +45,8 @@ impl Possession {
     /// part: its key was proven on the client's connection.
     fn certificate(&self, expected: &[u8; 32], carried: &Carried<'_>) -> Result<(), Refusal> {
         let client = self.clients.of(carried.request)?;
-        let client =
-            client.ok_or_else(|| unproven("the token is bound to a certificate, and there is none"))?;
+        let client = client
+            .ok_or_else(|| unproven("the token is bound to a certificate, and there is none"))?;
         let digest = client.digest().ok_or_else(|| {
             unproven("the token is bound to a certificate, and Envoy does not hand it over")
         })?;

@@ -19,8 +19,9 @@ use super::source::{Chain, problem};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes,
-    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule, SpiffeId,
+    AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
+    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
+    ResourceRule, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.

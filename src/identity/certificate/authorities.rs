@@ -24,7 +24,7 @@ const MAX_LIST: usize = 32 * 1024 * 1024;
 
 /// The authorities and lists in force, and the files they came from.
 #[derive(Debug)]
-pub(super) struct Authorities {
+pub(in super::super) struct Authorities {
     settings: CertificateSettings,
     lease: Arc<Lease>,
     current: ArcSwap<InForce>,
@@ -43,8 +43,7 @@ pub(super) struct InForce {
 }
 
 /// What a look at the files led to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reloaded {
+enum Reloaded {
     /// They are as they were.
     Same,
     /// They are in force; what was proven by the old ones is proven anew.
@@ -70,7 +69,10 @@ impl Authorities {
     ///
     /// # Errors
     /// Every file that cannot be read or used.
-    pub(super) fn load(settings: &CertificateSettings, epoch: Instant) -> Result<Self, Vec<Problem>> {
+    pub(super) fn load(
+        settings: &CertificateSettings,
+        epoch: Instant,
+    ) -> Result<Self, Vec<Problem>> {
         let lease = Lease::endless(epoch);
         let files = Files::read(settings)?;
         let current = files.in_force(settings, &lease)?;
@@ -87,32 +89,38 @@ impl Authorities {
         self.current.load_full()
     }
 
-    /// Looks at the files at the set interval, without end.
-    pub(super) async fn keep_fresh(self: Arc<Self>) {
-        let files = self.settings.crl_files.len() + self.source_files().count();
+    /// Looks at the files at the set interval, without end. For the background runtime.
+    pub(in super::super) async fn keep_fresh(self: Arc<Self>) {
+        let files = self.settings.crl_files.len() + source_files(&self.settings).flatten().count();
         if files == 0 {
             return;
         }
         loop {
             tokio::time::sleep(self.settings.reload_interval.0).await;
-            let own = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || own.reload());
-            match looked.await {
-                Ok(Reloaded::Swapped) => {
-                    tracing::info!("the authorities and revocation lists of client certificates were replaced");
-                }
-                Ok(Reloaded::Kept(problems)) => {
-                    for problem in problems {
-                        tracing::error!(%problem, "changed authorities or revocation lists of client certificates cannot be used; the old ones stay");
-                    }
-                }
-                Ok(Reloaded::Same) | Err(_) => {}
+            self.refresh().await;
+        }
+    }
+
+    /// Looks at the files once, and tells the log what became of it.
+    pub(in super::super) async fn refresh(self: &Arc<Self>) {
+        let own = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || own.reload()).await {
+            Ok(Reloaded::Swapped) => {
+                tracing::info!(
+                    "the authorities and revocation lists of client certificates were replaced"
+                );
             }
+            Ok(Reloaded::Kept(problems)) => {
+                for problem in problems {
+                    tracing::error!(%problem, "changed authorities or revocation lists of client certificates cannot be used; the old ones stay");
+                }
+            }
+            Ok(Reloaded::Same) | Err(_) => {}
         }
     }
 
     /// Looks at the files once. It blocks.
-    pub(super) fn reload(&self) -> Reloaded {
+    fn reload(&self) -> Reloaded {
         let read = Files::read(&self.settings);
         let digest = match &read {
             Ok(files) => files.digest(),
@@ -132,10 +140,6 @@ impl Authorities {
             }
             Err(problems) => Reloaded::Kept(problems),
         }
-    }
-
-    fn source_files(&self) -> impl Iterator<Item = &PathBuf> {
-        source_files(&self.settings).flatten()
     }
 }
 
@@ -213,18 +217,27 @@ impl InForce {
 fn fault(error: &webpki::Error) -> (Fault, &'static str) {
     use webpki::Error;
     match error {
-        Error::UnknownIssuer => (Fault::Issuer, "no configured authority vouches for the certificate"),
-        Error::InvalidSignatureForPublicKey => {
-            (Fault::Signature, "a signature in the certificate's chain does not match")
-        }
+        Error::UnknownIssuer => (
+            Fault::Issuer,
+            "no configured authority vouches for the certificate",
+        ),
+        Error::InvalidSignatureForPublicKey => (
+            Fault::Signature,
+            "a signature in the certificate's chain does not match",
+        ),
         Error::CertExpired { .. } => (Fault::Expired, "a certificate of the chain has expired"),
-        Error::CertNotValidYet { .. } => {
-            (Fault::NotYetValid, "a certificate of the chain is not valid yet")
-        }
-        Error::NameConstraintViolation => {
-            (Fault::Certificate, "the authority may not vouch for the certificate's names")
-        }
-        _ => (Fault::Certificate, "the certificate's chain does not hold (RFC 5280)"),
+        Error::CertNotValidYet { .. } => (
+            Fault::NotYetValid,
+            "a certificate of the chain is not valid yet",
+        ),
+        Error::NameConstraintViolation => (
+            Fault::Certificate,
+            "the authority may not vouch for the certificate's names",
+        ),
+        _ => (
+            Fault::Certificate,
+            "the certificate's chain does not hold (RFC 5280)",
+        ),
     }
 }
 

@@ -31,7 +31,9 @@ pub(super) fn item(field: &str) -> Result<Vec<u8>, &'static str> {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn list(field: &str) -> Result<Vec<Vec<u8>>, &'static str> {
-    let items = field.split(',').map(|one| item(one.trim_matches([' ', '\t'])));
+    let items = field
+        .split(',')
+        .map(|one| item(one.trim_matches([' ', '\t'])));
     let items: Vec<_> = items.collect::<Result<_, _>>()?;
     if items.len() > MAX_CHAIN {
         return Err("client-cert-chain holds more than 8 certificates");

@@ -94,7 +94,8 @@ impl<'c> Paper<'c> {
 
     /// Whether it is one of a client, and not of an authority (X509-SVID, sections 4 and 5.2; RFC 5280, section 4.2.1).
     pub(super) fn of_a_client(&self) -> Result<(), Wrong> {
-        let unreadable = |_| unusable("an extension of the certificate is there twice or cannot be read");
+        let unreadable =
+            |_| unusable("an extension of the certificate is there twice or cannot be read");
         let constraints = self.parsed.basic_constraints().map_err(unreadable)?;
         let usage = self.parsed.key_usage().map_err(unreadable)?;
         let purposes = self.parsed.extended_key_usage().map_err(unreadable)?;
@@ -104,7 +105,9 @@ impl<'c> Paper<'c> {
             return Err(unusable("the certificate is an authority's"));
         }
         if purposes.is_some_and(|found| !found.value.client_auth && !found.value.any) {
-            return Err(unusable("the certificate is not for clients (extended key usage)"));
+            return Err(unusable(
+                "the certificate is not for clients (extended key usage)",
+            ));
         }
         Ok(())
     }
@@ -121,7 +124,10 @@ impl<'c> Paper<'c> {
             return Err(Wrong(Fault::Expired, "the certificate has expired"));
         }
         if later(now) < from {
-            return Err(Wrong(Fault::NotYetValid, "the certificate is not valid yet"));
+            return Err(Wrong(
+                Fault::NotYetValid,
+                "the certificate is not valid yet",
+            ));
         }
         Ok(Life {
             at: now.clamp(from, until),
@@ -158,7 +164,11 @@ impl<'c> Paper<'c> {
         let name = match names.as_slice() {
             [] => return Ok(None),
             [name] => name,
-            _ => return Err(unusable("the certificate holds several names of the kind that counts")),
+            _ => {
+                return Err(unusable(
+                    "the certificate holds several names of the kind that counts",
+                ));
+            }
         };
         let good = match from {
             NameFrom::Dns => is_dns_name(name),
@@ -215,7 +225,9 @@ impl Names {
         };
         let all = &extension.value.general_names;
         if all.len() > MAX_NAMES {
-            return Err(unusable("the certificate holds more than 64 alternative names"));
+            return Err(unusable(
+                "the certificate holds more than 64 alternative names",
+            ));
         }
         for name in all {
             match name {
@@ -244,7 +256,9 @@ fn visible(text: &str) -> Result<String, Wrong> {
     if (1..=MAX_NAME).contains(&text.len()) && every_byte(text.as_bytes(), graphic) {
         Ok(text.to_owned())
     } else {
-        Err(unusable("an alternative name is empty, too long, or holds control characters"))
+        Err(unusable(
+            "an alternative name is empty, too long, or holds control characters",
+        ))
     }
 }
 
@@ -287,7 +301,9 @@ fn value(attribute: &AttributeTypeAndValue<'_>) -> Result<String, Wrong> {
         .as_str()
         .map_err(|_| unusable("a distinguished name holds what is no text"))?;
     if text.len() > MAX_NAME || text.chars().any(char::is_control) {
-        return Err(unusable("a distinguished name is too long or holds control characters"));
+        return Err(unusable(
+            "a distinguished name is too long or holds control characters",
+        ));
     }
     Ok(text.to_owned())
 }

@@ -58,7 +58,11 @@ impl Clients {
         };
         Self {
             // Settings with a network that is none were refused before.
-            hops: forwarded.from.iter().filter_map(|text| text.parse().ok()).collect(),
+            hops: forwarded
+                .from
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect(),
             header: Some(forwarded.header),
             last_of_several: forwarded.last_of_several,
         }
@@ -158,10 +162,14 @@ fn the_field<'r>(request: &'r AccessRequest, name: &str) -> Result<Option<&'r st
         return Ok(None);
     };
     if fields.next().is_some() {
-        return Err(ambiguous("the header with the client's certificate is there several times"));
+        return Err(ambiguous(
+            "the header with the client's certificate is there several times",
+        ));
     }
     if field.len() > MAX_HEADER {
-        return Err(malformed("the header with the client's certificate is longer than 64 KiB"));
+        return Err(malformed(
+            "the header with the client's certificate is longer than 64 KiB",
+        ));
     }
     std::str::from_utf8(field)
         .map(Some)
@@ -174,7 +182,9 @@ fn rfc9440(request: &AccessRequest) -> Result<Option<Client<'_>>, Refusal> {
     let Some(field) = the_field(request, client_cert::OWN)? else {
         return match behind {
             None => Ok(None),
-            Some(_) => Err(malformed("there is a client-cert-chain without client-cert")),
+            Some(_) => Err(malformed(
+                "there is a client-cert-chain without client-cert",
+            )),
         };
     };
     let own = client_cert::item(field).map_err(malformed)?;
@@ -198,13 +208,17 @@ fn client<'r>(element: &Element<'_>) -> Result<Client<'r>, Refusal> {
             };
             let chain = chain.unwrap_or_default();
             if chain.first().is_some_and(|other| *other != first) {
-                return Err(malformed("`Chain` does not begin with the certificate of `Cert`"));
+                return Err(malformed(
+                    "`Chain` does not begin with the certificate of `Cert`",
+                ));
             }
             (first, chain.into_iter().skip(1).collect())
         }
         (None, Some(chain)) => {
             let mut chain = chain.into_iter();
-            let first = chain.next().ok_or_else(|| malformed("`Chain` holds no certificate"))?;
+            let first = chain
+                .next()
+                .ok_or_else(|| malformed("`Chain` holds no certificate"))?;
             (first, chain.collect())
         }
         (None, None) => return named(element, told),
@@ -223,7 +237,9 @@ fn named<'r>(element: &Element<'_>, digest: Option<[u8; 32]>) -> Result<Client<'
             digest,
         }),
         [_, _, ..] => Err(malformed("the certificate holds several URI names")),
-        _ => Err(malformed("the hop passes on neither a certificate nor its URI name")),
+        _ => Err(malformed(
+            "the hop passes on neither a certificate nor its URI name",
+        )),
     }
 }
 
@@ -233,14 +249,18 @@ fn certificates<'r>(own: Vec<u8>, more: Vec<Vec<u8>>) -> Result<Client<'r>, Refu
         webpki::EndEntityCert::try_from(&CertificateDer::from(der.as_slice())).is_ok()
     };
     if !whole(&own) || !more.iter().all(whole) {
-        return Err(malformed("what the hop passes on is no X.509 v3 certificate"));
+        return Err(malformed(
+            "what the hop passes on is no X.509 v3 certificate",
+        ));
     }
     let (length, mut chain) = (own.len(), own);
     for der in more {
         chain.extend(der);
     }
     if chain.len() > MAX_HEADER {
-        return Err(malformed("the client's certificates are longer than 64 KiB"));
+        return Err(malformed(
+            "the client's certificates are longer than 64 KiB",
+        ));
     }
     Ok(Client::Certificate {
         chain: Cow::Owned(chain),

@@ -154,8 +154,7 @@ fn one(der: &[u8], authorities: &[CertificateDer<'_>]) -> Result<Read, &'static 
     {
         return Err("is of a part of the issuer's certificates (issuingDistributionPoint)");
     }
-    let (_, parsed) =
-        CertificateRevocationList::from_der(der).map_err(|_| "cannot be read")?;
+    let (_, parsed) = CertificateRevocationList::from_der(der).map_err(|_| "cannot be read")?;
     let next_update = parsed.next_update().ok_or("has no nextUpdate")?;
     if !authorities.is_empty() && !signed_by_any(&parsed, authorities) {
         return Err("is signed by none of the configured authorities");
@@ -170,7 +169,9 @@ fn one(der: &[u8], authorities: &[CertificateDer<'_>]) -> Result<Read, &'static 
 }
 
 fn signed_by_any(list: &CertificateRevocationList<'_>, authorities: &[CertificateDer<'_>]) -> bool {
-    authorities.iter().any(|authority| signed_by(list, authority).unwrap_or(false))
+    authorities
+        .iter()
+        .any(|authority| signed_by(list, authority).unwrap_or(false))
 }
 
 /// Whether an authority of the list's issuer name, that may sign lists, signed it.

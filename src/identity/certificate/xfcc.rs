@@ -86,7 +86,9 @@ fn value(text: &str) -> Result<(Cow<'_, str>, &str), &'static str> {
                 signs.next();
                 let after = signs.as_str();
                 if after.is_empty() || after.starts_with([';', ',']) {
-                    return Err("x-forwarded-client-cert holds a quote that ends the value or does not");
+                    return Err(
+                        "x-forwarded-client-cert holds a quote that ends the value or does not",
+                    );
                 }
                 value.push('"');
             }

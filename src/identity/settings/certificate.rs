@@ -207,10 +207,16 @@ impl NameSettings {
     fn check(&self, found: &mut Found) {
         found.text("issuer", &self.issuer);
         if self.issuer.contains('|') {
-            found.say("issuer", "must not hold `|`: principals are named `<issuer>|<name>`");
+            found.say(
+                "issuer",
+                "must not hold `|`: principals are named `<issuer>|<name>`",
+            );
         }
         if self.issuer.starts_with("spiffe:") {
-            found.say("issuer", "must not be a trust domain: those name their own workloads");
+            found.say(
+                "issuer",
+                "must not be a trust domain: those name their own workloads",
+            );
         }
     }
 }
@@ -225,7 +231,10 @@ impl ForwardedSettings {
             match text.parse::<IpNet>() {
                 Err(_) => found.say(&field, "is no network like `10.0.3.0/24`"),
                 Ok(network) if network.prefix_len() == 0 => {
-                    found.say(&field, "holds every address, so that any client could name itself");
+                    found.say(
+                        &field,
+                        "holds every address, so that any client could name itself",
+                    );
                 }
                 Ok(network) if network != network.trunc() => {
                     found.say(&field, "has bits set behind its length");
