@@ -67,10 +67,6 @@ impl Authority {
         Self { folder, issuer }
     }
 
-    pub(super) fn issuer(&self) -> &Issuer {
-        &self.issuer
-    }
-
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
