@@ -13,6 +13,7 @@
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
 //! | `certificate` | the scheme of client certificates |
+//! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -46,6 +47,7 @@ mod settings;
 mod supposed;
 mod together;
 mod token;
+mod transaction;
 
 #[cfg(test)]
 mod testing;
@@ -69,6 +71,7 @@ use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
 use self::scheme::{Held, Listed};
+use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId,
     VerifiedIdentity,
@@ -79,7 +82,7 @@ pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, CertificateSettings, ClaimSettings, ForwardedHeader,
+    Algorithm, CacheSettings, Carrier, CertificateSettings, ClaimSettings, ForwardedHeader,
     ForwardedSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
     RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
 };
@@ -94,8 +97,12 @@ fn schemes(
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
-    let mut all: Vec<Box<dyn scheme::Scheme>> =
-        vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    let (transaction, bearer): (Vec<_>, Vec<_>) =
+        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+    let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
+        Box::new(BearerJwt::new(bearer, leaves_opaque)),
+        Box::new(TransactionToken::new(transaction)),
+    ];
     all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     all.into_iter().map(Listed::new).collect()
 }

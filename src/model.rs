@@ -34,7 +34,7 @@ pub use facts::{
 };
 pub use host::{Host, HostError};
 pub use identity::{
-    Binding, CERTIFICATE, Caller, IdentityAttributes, PrincipalKind, VerifiedIdentity,
+    Binding, CERTIFICATE, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
 };
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::identity::{Identity, Who};
 use crate::model::{
-    AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
 };
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
@@ -161,6 +161,7 @@ impl Road<'_> {
         if let Some(holder) = certified {
             facts.tls.prove(holder);
         }
+        facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 
         // May they?

@@ -20,7 +20,7 @@ pub use certificate::{
     CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
     TrustDomainSettings, WithoutCrl,
 };
-pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -119,6 +119,10 @@ impl Settings {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
             SchemeName::Certificate => self.certificates.is_some(),
+            SchemeName::TransactionToken => {
+                let carrier = Carrier::TransactionToken;
+                self.issuers.iter().any(|issuer| issuer.carrier == carrier)
+            }
             SchemeName::Introspection | SchemeName::ApiKey | SchemeName::Basic => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()

@@ -110,6 +110,21 @@ pub struct Notes {
     pub said: Option<Arc<str>>,
 }
 
+impl Notes {
+    /// What both ask for.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.severity = self.severity.max(other.severity);
+        for duty in other.obligations {
+            if !self.obligations.contains(&duty) {
+                self.obligations.push(duty);
+            }
+        }
+        self.said = self.said.or(other.said);
+        self
+    }
+}
+
 /// Slow work done on the way: it becomes a child span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColdStep {

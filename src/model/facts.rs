@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Caller, PrincipalKind};
+use super::{Caller, IdentityAttributes, PrincipalKind};
 
 /// All evidence about one request beside who asks and for what.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Facts {
     pub risk: Risk,
     /// Behaviour. No source fills it yet: no baseline.
     pub signals: Signals,
-    /// On whose behalf, where the caller acts for somebody. No source fills it yet.
+    /// On whose behalf, where the caller acts for somebody.
     pub delegation: Option<Delegation>,
     /// Break-glass, where it was invoked. No source fills it yet.
     pub emergency: Option<Emergency>,
@@ -157,6 +157,29 @@ pub struct Delegation {
     pub purpose: Option<String>,
     /// Whether a person approved this action.
     pub human_approved: bool,
+}
+
+impl Delegation {
+    /// What a caller's credential says of whom they act for; `None` for who acts for themselves.
+    #[must_use]
+    pub fn of(caller: &IdentityAttributes) -> Option<Self> {
+        let on_behalf = caller.on_behalf.as_ref()?;
+        let subject = &on_behalf.subject;
+        let depth = 1 + on_behalf.earlier.len();
+        Some(Self {
+            subject: subject.principal_id(),
+            agent: Some(caller.principal_id()),
+            client: subject
+                .client_id
+                .as_ref()
+                .map(|client| format!("{}|{client}", subject.issuer)),
+            workload: None,
+            depth: i64::try_from(depth).unwrap_or(i64::MAX),
+            scopes: caller.scopes.clone(),
+            purpose: on_behalf.purpose.clone(),
+            human_approved: on_behalf.human_approved,
+        })
+    }
 }
 
 /// Break-glass.

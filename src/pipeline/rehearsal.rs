@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::Snapshot;
 use crate::model::{
-    AccessRequest, Arrival, Caller, Decision, Facts, IdentityAttributes, Outcome, Permit, Refusal,
-    Trail,
+    AccessRequest, Arrival, Caller, Decision, Delegation, Facts, IdentityAttributes, Outcome,
+    Permit, Refusal, Trail,
 };
 use crate::policy::{Judgement, Question};
 
@@ -76,7 +76,10 @@ impl Snapshot {
         trail: &mut Trail,
     ) -> Result<Permit, Refusal> {
         let (request, matched) = self.read(asked, &mut trail.request, &mut trail.matched)?;
-        let facts = &*trail.facts.insert(facts);
+        let facts = &*trail.facts.insert(Facts {
+            delegation: facts.delegation.or_else(|| caller.and_then(Delegation::of)),
+            ..facts
+        });
         let principal = match caller {
             None => self.policies.anonymous().clone(),
             Some(attributes) => self.policies.supposed(attributes),

@@ -10,7 +10,7 @@ use cedar_policy_core::ast::{Context, Value};
 use jiff::{SignedDuration, Timestamp};
 use smol_str::SmolStr;
 
-use super::entities::{PrincipalParts, principal_id};
+use super::entities::PrincipalParts;
 use super::reads::ReadSet;
 use super::value::{Kind, datetime, duration, ip, record, strings};
 use crate::model::{AccessRequest, Delegation, Facts, Matched, Moment};
@@ -139,7 +139,7 @@ static TLS: &[(&str, Make)] = &[
     ("sni", |e| e.facts.tls.sni.as_deref().map(Value::from)),
     ("peer", |e| {
         let peer = e.facts.tls.peer.as_ref()?.attributes()?;
-        Some(Kind::Workload.uid(&principal_id(peer)).into())
+        Some(Kind::Workload.uid(&peer.principal_id()).into())
     }),
 ];
 

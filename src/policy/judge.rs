@@ -57,6 +57,30 @@ impl Judgement {
     }
 }
 
+impl Judgement {
+    /// Both have to allow it: whoever acts, and whom they act for. The first refusal stands.
+    pub(super) fn and(self, other: Self) -> Self {
+        let (mut stands, mut beside) = match (&self.verdict, &other.verdict) {
+            (Ok(_), Err(_)) => (other, self),
+            _ => (self, other),
+        };
+        for fault in beside.faults.drain(..) {
+            if !stands.faults.contains(&fault) {
+                stands.faults.push(fault);
+            }
+        }
+        if stands.verdict.is_ok() {
+            for policy in beside.determining {
+                if !stands.determining.contains(&policy) {
+                    stands.determining.push(policy);
+                }
+            }
+            stands.notes = stands.notes.and(beside.notes);
+        }
+        stands
+    }
+}
+
 /// The policies that applied, and those that failed to say.
 #[derive(Debug, Default)]
 struct Tally<'a> {
