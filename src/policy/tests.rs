@@ -71,7 +71,7 @@ fn a_policy_that_follows_more_than_one_step_is_refused() {
 fn a_workload_is_known_by_its_id_as_the_caller_and_beside_it() {
     let policies = compile(
         "@id(\"own\") permit (principal is Cardea::Workload in Cardea::TrustDomain::\"example.com\", action, resource)\n\
-         when { principal has serviceAccount && principal.serviceAccount == \"web\" && principal.spiffeId like \"*/web\" };\n\
+         when { principal has serviceAccount && principal.serviceAccount == \"web\" && principal has spiffeId && principal.spiffeId like \"*/web\" };\n\
          @id(\"beside\") permit (principal is Cardea::User, action, resource)\n\
          when { context.tls.mutual && context.tls has peer && context.tls.peer has namespace && context.tls.peer.namespace == \"shop\" };",
     )

@@ -54,7 +54,7 @@ forbid (principal, action, resource) when { context.request.host == "stronger.ro
 @id("certificate-lists") permit (principal, action == Cardea::Action::"orders.listOrders", resource)
 when { context.tls.mutual && context.tls has sni && context.tls.sni == "api.example.com" };
 @id("client-creates") permit (principal is Cardea::Workload in Cardea::TrustDomain::"example.com", action == Cardea::Action::"orders.createOrder", resource)
-when { principal has serviceAccount && principal.namespace == "shop" && principal.serviceAccount == "client" };
+when { principal has serviceAccount && principal has namespace && principal.namespace == "shop" && principal.serviceAccount == "client" };
 @id("not-beside-other") forbid (principal is Cardea::User, action == Cardea::Action::"orders.createOrder", resource)
 when { context.tls has peer && context.tls.peer has serviceAccount && context.tls.peer.serviceAccount == "other" && !context.token.senderConstrained };
 "#;
