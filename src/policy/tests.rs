@@ -76,7 +76,6 @@ fn a_workload_is_known_by_its_id_as_the_caller_and_beside_it() {
          when { context.tls.mutual && context.tls has peer && context.tls.peer has namespace && context.tls.peer.namespace == \"shop\" };",
     )
     .unwrap();
-    use crate::model::Caller;
     let workload = |id: &str| {
         let id = crate::model::SpiffeId::parse(id).unwrap();
         crate::model::IdentityAttributes::workload(id, jiff::Timestamp::UNIX_EPOCH)
@@ -95,7 +94,7 @@ fn a_workload_is_known_by_its_id_as_the_caller_and_beside_it() {
         ("spiffe://evil.com/ns/shop/sa/web", "", "beside"),
         ("spiffe://example.com/web", "", ""),
     ] {
-        let caller = Caller::Supposed(Arc::new(workload(id)));
+        let caller = crate::model::Caller::Supposed(Arc::new(workload(id)));
         world.facts.tls.prove(caller);
         world.attributes = Some(fixture::user("alice"));
         assert_eq!(determining(&world), beside, "{id}");

@@ -143,16 +143,16 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn open(certificates: CertificateSettings) -> Self {
-        Self::with(Settings {
+        Self::with(&Settings {
             certificates: Some(certificates),
             ..Settings::default()
         })
     }
 
-    pub(super) fn with(settings: Settings) -> Self {
+    pub(super) fn with(settings: &Settings) -> Self {
         let clock = clock();
         let dynamic: Arc<dyn Clock> = Arc::clone(&clock) as _;
-        let identity = Identity::start(&settings, dynamic, &Handle::current()).unwrap();
+        let identity = Identity::start(settings, dynamic, &Handle::current()).unwrap();
         Self { clock, identity }
     }
 
@@ -234,12 +234,12 @@ pub(super) fn names(authority: &Authority, rules: &str) -> Vec<NameSettings> {
     rules
 }
 
-pub(super) fn forwarded(header: ForwardedHeader) -> Option<ForwardedSettings> {
-    Some(ForwardedSettings {
+pub(super) fn forwarded(header: ForwardedHeader) -> ForwardedSettings {
+    ForwardedSettings {
         header,
         from: vec!["10.0.3.0/24".to_owned()],
         ..ForwardedSettings::default()
-    })
+    }
 }
 
 /// A request from an address with these header fields.

@@ -18,6 +18,8 @@ use crate::model::{AccessRequest, Binding, CredentialFault as Fault, Period, Rea
 const XFCC: &str = "x-forwarded-client-cert";
 const HOP: &str = "10.0.3.7";
 
+type Change = fn(&mut CertificateParams);
+
 fn refused_as_certificate() -> Result<String, Reason> {
     invalid(Fault::Certificate)
 }
@@ -173,7 +175,6 @@ fn arrival_time(room: &Room) -> jiff::Timestamp {
 async fn a_certificate_of_an_authority_or_for_servers_is_no_clients() {
     let authority = Authority::new("root");
     let room = Room::open(settings(&authority));
-    type Change = fn(&mut CertificateParams);
     let changes: [Change; 3] = [
         |params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
         |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign],
@@ -225,7 +226,7 @@ async fn without_a_spiffe_id_the_settings_say_which_name_counts() {
     let common = |name: &str| {
         let name = name.to_owned();
         move |params: &mut CertificateParams| {
-            params.distinguished_name.push(DnType::CommonName, name)
+            params.distinguished_name.push(DnType::CommonName, name);
         }
     };
     for (names, expected) in [
@@ -411,7 +412,7 @@ async fn what_is_remembered_ends_with_the_revocation_list() {
     let der = authority.issue(7, &[uri(WEB)]);
     let end = "2030-12-31T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
     let left = end.duration_since(arrival_time(&room)).unsigned_abs();
-    room.clock.advance(left - Duration::from_secs(5));
+    room.clock.advance(left.saturating_sub(Duration::from_secs(5)));
     assert_eq!(room.shown(&der).await, workload(WEB));
     room.clock.advance(Duration::from_secs(5));
     assert_eq!(room.shown(&der).await, Err(Reason::KeysUnavailable));
@@ -472,7 +473,7 @@ async fn x4_what_a_client_sends_as_forwarded_is_not_looked_at() {
     let request = passed_on(HOP, &[(XFCC, &value)]);
     assert_eq!(unset.told(&request).await, nobody);
     let room = Room::open(CertificateSettings {
-        forwarded: forwarded(ForwardedHeader::XForwardedClientCert),
+        forwarded: Some(forwarded(ForwardedHeader::XForwardedClientCert)),
         ..settings(&authority)
     });
     assert_eq!(room.told(&request).await, workload(WEB));
@@ -492,7 +493,7 @@ async fn x4_what_a_client_sends_as_forwarded_is_not_looked_at() {
 async fn x6_behind_a_hop_the_hops_own_certificate_is_nobodys() {
     let authority = Authority::new("root");
     let room = Room::open(CertificateSettings {
-        forwarded: forwarded(ForwardedHeader::XForwardedClientCert),
+        forwarded: Some(forwarded(ForwardedHeader::XForwardedClientCert)),
         ..settings(&authority)
     });
     let hop = authority.issue(1, &[uri("spiffe://example.com/ns/edge/sa/hop")]);
@@ -517,7 +518,7 @@ async fn x6_behind_a_hop_the_hops_own_certificate_is_nobodys() {
 async fn x4_a_forwarded_certificate_has_one_reading_or_is_refused() {
     let authority = Authority::new("root");
     let room = Room::open(CertificateSettings {
-        forwarded: forwarded(ForwardedHeader::XForwardedClientCert),
+        forwarded: Some(forwarded(ForwardedHeader::XForwardedClientCert)),
         ..settings(&authority)
     });
     let der = authority.issue(1, &[uri(WEB)]);
@@ -573,9 +574,9 @@ async fn x4_a_forwarded_certificate_has_one_reading_or_is_refused() {
 async fn of_several_connections_the_nearest_hops_counts_where_the_settings_say_so() {
     let authority = Authority::new("root");
     let mut hops = forwarded(ForwardedHeader::XForwardedClientCert);
-    hops.as_mut().unwrap().last_of_several = true;
+    hops.last_of_several = true;
     let room = Room::open(CertificateSettings {
-        forwarded: hops,
+        forwarded: Some(hops),
         ..settings(&authority)
     });
     let der = authority.issue(1, &[uri(WEB)]);
@@ -591,7 +592,7 @@ async fn of_several_connections_the_nearest_hops_counts_where_the_settings_say_s
 async fn rfc9440_certificates_and_their_chains_are_read() {
     let authority = Authority::new("root");
     let room = Room::open(CertificateSettings {
-        forwarded: forwarded(ForwardedHeader::ClientCert),
+        forwarded: Some(forwarded(ForwardedHeader::ClientCert)),
         ..settings(&authority)
     });
     let below = authority.below(|_| {});
@@ -640,7 +641,7 @@ async fn a_revoked_authority_between_takes_its_clients_with_it() {
     });
     authority.revoke(&[5], 2030);
     let room = Room::open(CertificateSettings {
-        forwarded: forwarded(ForwardedHeader::ClientCert),
+        forwarded: Some(forwarded(ForwardedHeader::ClientCert)),
         crl_files: vec![authority.list_file()],
         without_crl: WithoutCrl::Accept,
         ..settings(&authority)
@@ -666,7 +667,7 @@ async fn both(authority: &Authority, combine: bool) -> (Room, TestKey, Idp) {
         combine: vec![(jwt, certificate)],
         ..RouteSettings::default()
     };
-    let room = Room::with(Settings {
+    let room = Room::with(&Settings {
         issuers: vec![idp.settings()],
         certificates: Some(settings(authority)),
         routes: if combine { vec![rule] } else { Vec::new() },
@@ -714,10 +715,10 @@ async fn a_bound_token_needs_the_certificate_of_its_own_client_behind_a_hop_too(
     let authority = Authority::new("root");
     let key = TestKey::es256("k1");
     let idp = Idp::start(Reply::Status(200, jwks(&[&key]))).await;
-    let room = Room::with(Settings {
+    let room = Room::with(&Settings {
         issuers: vec![idp.settings()],
         certificates: Some(CertificateSettings {
-            forwarded: forwarded(ForwardedHeader::XForwardedClientCert),
+            forwarded: Some(forwarded(ForwardedHeader::XForwardedClientCert)),
             ..settings(&authority)
         }),
         routes: vec![RouteSettings {
