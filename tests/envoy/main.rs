@@ -23,6 +23,7 @@ mod certificates;
 mod demo;
 mod handover;
 mod identity;
+mod observed;
 mod shipped;
 mod signals;
 mod transport;
