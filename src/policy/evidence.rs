@@ -145,6 +145,10 @@ static TLS: &[(&str, Make)] = &[
 
 /// The lines of the table that one slice needs.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one entity that policies can follow"
+)]
 pub(super) struct Plan {
     groups: Vec<(SmolStr, GroupPlan)>,
     /// Whether path parameters can be read.

@@ -140,12 +140,11 @@ impl<'c> Paper<'c> {
     /// Its SPIFFE ID, where its URI name is meant as one.
     pub(super) fn spiffe(&self) -> Result<Option<SpiffeId>, Wrong> {
         match self.names.uri.as_slice() {
-            [] => Ok(None),
             [name] if is_spiffe(name) => match SpiffeId::parse(name) {
                 Some(id) => Ok(Some(id)),
                 None => Err(unusable("the certificate's SPIFFE ID is malformed")),
             },
-            [_] => Ok(None),
+            [] | [_] => Ok(None),
             _ => Err(unusable("the certificate holds several URI names")),
         }
     }

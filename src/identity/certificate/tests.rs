@@ -412,7 +412,8 @@ async fn what_is_remembered_ends_with_the_revocation_list() {
     let der = authority.issue(7, &[uri(WEB)]);
     let end = "2030-12-31T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
     let left = end.duration_since(arrival_time(&room)).unsigned_abs();
-    room.clock.advance(left.saturating_sub(Duration::from_secs(5)));
+    room.clock
+        .advance(left.saturating_sub(Duration::from_secs(5)));
     assert_eq!(room.shown(&der).await, workload(WEB));
     room.clock.advance(Duration::from_secs(5));
     assert_eq!(room.shown(&der).await, Err(Reason::KeysUnavailable));

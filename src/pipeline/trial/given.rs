@@ -75,10 +75,10 @@ impl Given {
             facts.tls.prove(peer);
         }
         Ok(Supposed {
-            facts,
             arrival,
             request,
             caller,
+            facts,
         })
     }
 
