@@ -38,7 +38,7 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("prost", &["envoy", "rehearsal"]),
     // What certificates say is read in one place.
     ("x509", &["identity::certificate"]),
-    // What only computes needs no runtime.
+    // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
         &[
@@ -48,6 +48,7 @@ const CRATES: [(&str, &[&str]); 5] = [
             "envoy",
             "identity",
             "pipeline",
+            "policy::proof",
             "telemetry",
         ],
     ),

@@ -2,8 +2,11 @@
 
 mod files;
 pub(super) mod fixture;
+mod invariants;
 mod observed;
 mod oracle;
+#[cfg(feature = "prove")]
+mod promises;
 mod verdicts;
 
 use super::*;
