@@ -157,12 +157,16 @@ impl Road<'_> {
             .iter()
             .map(|known| known.caller())
             .collect();
+        let certified = identified.certified();
         trail.cold = identified.cold;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 
         // In which circumstances?
         let mut facts = self.context.gather(request, &trail.arrival);
+        if let Some(holder) = certified {
+            facts.tls.prove(holder);
+        }
         facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 

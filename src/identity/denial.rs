@@ -44,7 +44,9 @@ impl Denial {
             | Fault::Issuer
             | Fault::Audience
             | Fault::Signature
-            | Fault::Claims => true,
+            | Fault::Claims
+            | Fault::Certificate
+            | Fault::Revoked => true,
             Fault::Malformed
             | Fault::Scheme
             | Fault::TooLong

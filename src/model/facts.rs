@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::IdentityAttributes;
+use super::{Caller, IdentityAttributes, PrincipalKind};
 
 /// All evidence about one request beside who asks and for what.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +67,17 @@ pub struct TlsFacts {
     pub mutual: bool,
     /// The server name it asked for.
     pub sni: Option<String>,
+    /// The workload whose certificate was proven: the caller itself, or somebody beside it.
+    pub peer: Option<Caller>,
+}
+
+impl TlsFacts {
+    /// Notes whose certificate was proven. Only a workload is a peer that policies can name.
+    pub fn prove(&mut self, holder: Caller) {
+        self.mutual = true;
+        let kind = holder.attributes().map(|attributes| attributes.kind);
+        self.peer = (kind == Some(PrincipalKind::Workload)).then_some(holder);
+    }
 }
 
 /// The client's device.

@@ -122,6 +122,10 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// The client certificate cannot be read, is none of a client, or has no single name.
+    Certificate,
+    /// The credential was revoked before its time.
+    Revoked,
 }
 
 impl CredentialFault {
@@ -145,6 +149,8 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Certificate => "certificate",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -19,8 +19,9 @@ use super::source::{Chain, problem};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Binding, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes,
-    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
+    AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
+    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
+    ResourceRule, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -282,6 +283,8 @@ fn full_facts() -> Facts {
         ..Facts::default()
     };
     facts.tls.sni = some();
+    let peer = probe_identity(PrincipalKind::Workload, true);
+    facts.tls.peer = Some(Caller::Supposed(Arc::new(peer)));
     facts.device.id = some();
     facts.device.platform = some();
     facts.device.assessed_at = Some(Timestamp::UNIX_EPOCH);
@@ -300,6 +303,9 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         acr: some(),
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
+        spiffe: full
+            .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
+            .flatten(),
         binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),
