@@ -1,6 +1,7 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
 mod issuer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ use super::scheme::SchemeName;
 use crate::model::{Period, Problem};
 
 pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub(super) use revocation::life;
+pub use revocation::RevocationSettings;
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -28,6 +31,8 @@ pub struct Settings {
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
     /// every configured scheme is accepted.
     pub routes: Vec<RouteSettings>,
+    /// How trust that was taken back is remembered.
+    pub revocation: RevocationSettings,
     /// How long one request may wait for a key that is being fetched. It never waits beyond its own deadline.
     /// At most `10s`.
     pub key_wait: Period,
@@ -39,6 +44,7 @@ impl Default for Settings {
             issuers: Vec::new(),
             cache: CacheSettings::default(),
             routes: Vec::new(),
+            revocation: RevocationSettings::default(),
             key_wait: Period::seconds(2),
         }
     }
@@ -94,6 +100,7 @@ impl Settings {
         found.between("refused_ttl", cache.refused_ttl, ZERO, seconds(5 * 60));
         found.count("capacity", cache.capacity);
         found.count("refused_capacity", cache.refused_capacity);
+        self.revocation.check(&mut found, &self.issuers);
         let configured = self.schemes();
         for (index, route) in self.routes.iter().enumerate() {
             let place = format!("identity.routes[{index}]");

@@ -81,6 +81,8 @@ pub struct IdentityAttributes {
     pub token_id: Option<String>,
     /// The login session the credential belongs to (`sid`).
     pub session_id: Option<String>,
+    /// The credential's own key, where it is one: an API key's id, or the SHA-256 of a certificate's DER in lower-case hex.
+    pub key_id: Option<String>,
     /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
     /// [`IdentityAttributes::sender_constrained`].
     pub binding: Option<Binding>,
@@ -119,6 +121,7 @@ impl IdentityAttributes {
             issued_at: None,
             token_id: None,
             session_id: None,
+            key_id: None,
             binding: None,
             roles: Vec::new(),
             groups: Vec::new(),

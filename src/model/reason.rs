@@ -122,6 +122,8 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// It was good, and trust in it was taken back.
+    Revoked,
 }
 
 impl CredentialFault {
@@ -145,6 +147,7 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Revoked => "revoked",
         }
     }
 }
