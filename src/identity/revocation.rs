@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -401,11 +402,20 @@ impl Revocations {
             return Saved::MemoryOnly;
         };
         let (done, saved) = oneshot::channel();
-        let sent = orders.send(Order { change, done }).await;
-        if sent.is_ok() && saved.await == Ok(true) {
-            Saved::Yes
-        } else {
-            Saved::No
+        match orders.try_send(Order { change, done }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(order)) => {
+                // Whoever asked may go away while this waits: then the file is written anew, from the table.
+                self.note_unsaved();
+                if orders.send(order).await.is_err() {
+                    return Saved::No;
+                }
+            }
+            Err(TrySendError::Closed(_)) => return Saved::No,
+        }
+        match saved.await {
+            Ok(true) => Saved::Yes,
+            Ok(false) | Err(_) => Saved::No,
         }
     }
 
@@ -427,8 +437,14 @@ impl Revocations {
         self.counts.unsaved.load(Ordering::Relaxed)
     }
 
-    fn note_saved(&self, saved: bool) {
-        self.counts.unsaved.store(!saved, Ordering::Relaxed);
+    /// Something in force is not on the disk, and nobody waits to write it there.
+    fn note_unsaved(&self) {
+        self.counts.unsaved.store(true, Ordering::Release);
+    }
+
+    /// Whether the file has to be written anew: asked by who does it next.
+    fn take_unsaved(&self) -> bool {
+        self.counts.unsaved.swap(false, Ordering::AcqRel)
     }
 
     /// A panic under the lock leaves the table as it was up to there: better than none.

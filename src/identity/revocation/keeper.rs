@@ -83,7 +83,8 @@ impl Keeper {
             return false;
         };
         let kept = Arc::clone(&table);
-        let work = move || write(&journal, &changes, &kept);
+        let anew = table.take_unsaved();
+        let work = move || write(&journal, (&changes, anew), &kept);
         let outcome = match tokio::task::spawn_blocking(work).await {
             Ok(written) => written,
             Err(_) => Err(std::io::Error::other("the write did not end")),
@@ -91,19 +92,21 @@ impl Keeper {
         if let Err(error) = &outcome {
             tracing::error!(%error, "revocations are in force and not saved: a restart would forget them");
         }
-        table.note_saved(outcome.is_ok());
+        if outcome.is_err() {
+            table.note_unsaved();
+        }
         outcome.is_ok()
     }
 }
 
-/// Appends, or writes the file anew where that is due or appending fails.
+/// Appends, or writes the file anew where something is missing in it, it is large, or appending fails.
 fn write(
     journal: &Mutex<Journal>,
-    changes: &[Change],
+    (changes, anew): (&[Change], bool),
     table: &Revocations,
 ) -> std::io::Result<()> {
     let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-    if journal.append(changes).is_ok() && !journal.is_large(table.len()) {
+    if !anew && journal.append(changes).is_ok() && !journal.is_large(table.len()) {
         return Ok(());
     }
     // Each change was made before it was ordered to be written, so the table holds them all.
