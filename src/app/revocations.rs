@@ -64,7 +64,10 @@ async fn apply(revocations: &Revocations, body: &[u8]) -> Changed {
 
 async fn lift(revocations: &Revocations, id: &str) -> Changed {
     match revocations.lift(id, RevocationSource::Admin).await {
-        None => (Outcome::Unknown, json!({ "error": "there is no such revocation" })),
+        None => (
+            Outcome::Unknown,
+            json!({ "error": "there is no such revocation" }),
+        ),
         Some(saved) => (outcome(saved), json!({ "id": id, "saved": word(saved) })),
     }
 }

@@ -98,7 +98,12 @@ struct TargetArguments {
 #[derive(Debug, clap::Args)]
 struct ServerArguments {
     /// The admin endpoint: https, or http on this machine
-    #[arg(long, value_name = "URL", env = "CARDEA_ADMIN", default_value = "http://127.0.0.1:9192")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CARDEA_ADMIN",
+        default_value = "http://127.0.0.1:9192"
+    )]
     admin: String,
     /// The file with the secret of `admin.token`
     #[arg(long, value_name = "FILE", env = "CARDEA_ADMIN_TOKEN_FILE")]
@@ -241,7 +246,10 @@ impl ServerArguments {
                     return Err(Problem::new("the answer is longer than 16 MiB"));
                 }
             }
-            Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+            Ok((
+                status,
+                serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            ))
         })
     }
 

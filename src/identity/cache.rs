@@ -18,8 +18,8 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
-use super::denial::Denial;
 use self::index::Index;
+use super::denial::Denial;
 use super::digest::{Digest, Ready};
 use super::ground::Ground;
 use super::revocation::{Event, Evict, Revocations};

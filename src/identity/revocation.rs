@@ -27,7 +27,7 @@ mod marks;
 mod request;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -124,7 +124,9 @@ pub enum NotApplied {
     #[error("the event is not valid")]
     Invalid(Vec<Problem>),
     /// The table is full. Nothing is forgotten to make room, for that would trust again what was revoked.
-    #[error("there are {0} revocations already: raise `identity.revocation.entries`, or revoke more at once")]
+    #[error(
+        "there are {0} revocations already: raise `identity.revocation.entries`, or revoke more at once"
+    )]
     Full(usize),
     /// Another event has the same id.
     #[error("another revocation has the same id")]

@@ -17,8 +17,8 @@ use super::scheme::SchemeName;
 use crate::model::{Period, Problem};
 
 pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
-pub(super) use revocation::life;
 pub use revocation::RevocationSettings;
+pub(super) use revocation::life;
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

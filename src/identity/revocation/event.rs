@@ -155,9 +155,7 @@ impl Target {
             Self::TokenId { issuer, token_id } => (Kind::TokenId, issuer.as_ref(), Some(token_id)),
             Self::Subject { issuer, subject } => (Kind::Subject, Some(issuer), Some(subject)),
             Self::Client { issuer, client_id } => (Kind::Client, issuer.as_ref(), Some(client_id)),
-            Self::Session { issuer, session_id } => {
-                (Kind::Session, Some(issuer), Some(session_id))
-            }
+            Self::Session { issuer, session_id } => (Kind::Session, Some(issuer), Some(session_id)),
             Self::Issuer { issuer } => (Kind::Issuer, Some(issuer), None),
             Self::Key { issuer, key_id } => (Kind::Key, issuer.as_ref(), Some(key_id)),
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::journal::{Change, Journal};
 use super::Revocations;
+use super::journal::{Change, Journal};
 
 /// How many changes may wait to be written. Whoever brings more waits.
 pub(super) const QUEUE: usize = 1024;

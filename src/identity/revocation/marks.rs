@@ -19,10 +19,7 @@ impl Marks {
     }
 
     /// The marks under which a credential can be revoked: seven at most.
-    pub(in crate::identity) fn of(
-        &self,
-        holder: &IdentityAttributes,
-    ) -> impl Iterator<Item = u64> {
+    pub(in crate::identity) fn of(&self, holder: &IdentityAttributes) -> impl Iterator<Item = u64> {
         names(holder).map(|(kind, name)| self.mark(kind, &holder.issuer, &name))
     }
 

@@ -158,7 +158,9 @@ impl Reader {
         let text = self.text(members, name)?;
         let time = text.parse().ok();
         if time.is_none() {
-            self.say(format!("`{name}` must be a time like `2026-01-05T12:00:00Z`"));
+            self.say(format!(
+                "`{name}` must be a time like `2026-01-05T12:00:00Z`"
+            ));
         }
         time
     }

@@ -42,7 +42,11 @@ impl RevocationSettings {
             let longest = issuers.iter().map(life).max().unwrap_or(ZERO);
             found.between("keep", keep, longest, seconds(10 * 365 * 24 * 60 * 60));
         }
-        if self.file.as_ref().is_some_and(|file| file.file_name().is_none()) {
+        if self
+            .file
+            .as_ref()
+            .is_some_and(|file| file.file_name().is_none())
+        {
             found.say("file", "must name a file");
         }
     }

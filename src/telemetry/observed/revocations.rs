@@ -43,11 +43,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_counts(meter, observer);
 }
 
-type Number = (
-    &'static str,
-    &'static str,
-    fn(&RevocationsSeen) -> u64,
-);
+type Number = (&'static str, &'static str, fn(&RevocationsSeen) -> u64);
 
 fn register_gauges(meter: &Meter, observer: &Arc<Observer>) {
     let gauges: [Number; 2] = [
