@@ -17,6 +17,7 @@ mod keys;
 mod policies;
 mod reload;
 mod requests;
+mod revocation;
 mod secrets;
 mod start;
 mod world;
