@@ -83,7 +83,7 @@ struct TargetArguments {
     /// One token (`jti`)
     #[arg(long, value_name = "JTI", group = "target")]
     token_id: Option<String>,
-    /// A key: an API key's id, a certificate's SHA-256, a DPoP key's thumbprint
+    /// A key: an API key's id, a certificate's SHA-256, the thumbprint of a key of proofs
     #[arg(long, value_name = "KEY", group = "target")]
     key: Option<String>,
     /// Everybody that the issuer vouches for; needs --issuer
@@ -308,8 +308,7 @@ fn list(answer: &Value) -> String {
         said.push('\n');
     }
     let total = answer.get("total").and_then(Value::as_u64);
-    said.push_str(&format!("{} in force\n", total.unwrap_or_default()));
-    said
+    said + &format!("{} in force\n", total.unwrap_or_default())
 }
 
 fn refusal(status: u16, answer: &Value) -> String {
@@ -324,7 +323,7 @@ fn refusal(status: u16, answer: &Value) -> String {
     let hint = answer.get("hint");
     let lines = mistakes.into_iter().flatten().chain(hint);
     for line in lines.filter_map(Value::as_str) {
-        said.push_str(&format!("  {line}\n"));
+        said.extend(["  ", line, "\n"]);
     }
     said
 }

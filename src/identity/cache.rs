@@ -18,11 +18,11 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
-use self::index::Index;
+use self::index::{Evictable, Index};
 use super::denial::Denial;
 use super::digest::{Digest, Ready};
 use super::ground::Ground;
-use super::revocation::{Event, Evict, Revocations};
+use super::revocation::Revocations;
 use super::scheme::Proven;
 use super::settings::CacheSettings;
 use crate::model::{Arrival, Caller, Refusal, SnapshotId, VerifiedIdentity};
@@ -350,29 +350,6 @@ impl<P> fmt::Debug for Cache<P> {
         f.debug_struct("Cache")
             .field("ttl", &self.ttl)
             .finish_non_exhaustive()
-    }
-}
-
-/// The proofs, as far as revocations need them.
-struct Evictable<P> {
-    good: Good<P>,
-    index: Arc<Index>,
-}
-
-impl<P: Send + Sync + 'static> Evict for Evictable<P> {
-    fn evict(&self, event: &Event) -> u64 {
-        let mut evicted = 0;
-        for (serial, digest) in self.index.candidates(&event.target) {
-            let covered = self
-                .good
-                .get(&digest)
-                .is_some_and(|known| known.serial == serial && event.covers(&known.identity));
-            if covered {
-                self.good.invalidate(&digest);
-                evicted += 1;
-            }
-        }
-        evicted
     }
 }
 

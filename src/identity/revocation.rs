@@ -11,6 +11,7 @@
 //! | `request` | an event as an operator asks for it, with what is left out filled in |
 //! | `table`, `marks` | the events in force, bounded, and how they are found |
 //! | `journal`, `keeper` | the file that survives a restart, and who writes it |
+//! | `start`, `outcome` | how it all begins, and what is told of it |
 //!
 //! The guard is the generation: a cached proof remembers at which generation it was last found good, and where that is not
 //! the present one the table is asked before the proof counts. Evicting proofs frees memory and is counted; nothing depends
@@ -24,46 +25,37 @@ mod event;
 mod journal;
 mod keeper;
 mod marks;
+mod outcome;
 mod request;
+mod start;
 mod table;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::Timestamp;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use self::journal::Journal;
 use self::keeper::Order;
 use self::table::{Inserted, NotInserted, Table};
-use super::settings::Settings;
 use crate::model::{Clock, IdentityAttributes, Problem};
 
 pub use event::{Event, Kind, Source, Target};
 pub use journal::Change;
 pub(super) use marks::Marks;
+pub use outcome::{Applied, NotApplied, RevocationFigures, Saved};
 pub use request::Lives;
+pub(super) use start::Access;
 pub(super) use table::Entry;
 
 /// How many changes a subscriber may be behind before it is told that it missed some.
 const BEHIND: usize = 1024;
-
-/// What is done with the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// It is this process's: read at start, then written.
-    Own,
-    /// It is only read, and may be another process's.
-    Read,
-}
 
 /// Everything that is no longer trusted.
 pub struct Revocations {
@@ -93,115 +85,7 @@ struct Counts {
     unsaved: AtomicBool,
 }
 
-/// What became of an event: it is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// The event's id.
-    pub id: String,
-    /// How many cached proofs it took away.
-    pub evicted: u64,
-    /// Whether it was in force before.
-    pub known_already: bool,
-    /// Whether it would survive a restart.
-    pub saved: Saved,
-}
-
-/// Whether a change survives a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Saved {
-    /// It is on the disk.
-    Yes,
-    /// There is no file, by the settings.
-    MemoryOnly,
-    /// It should be on the disk and could not be written. It is tried again until it is.
-    No,
-}
-
-/// Why an event is not in force.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotApplied {
-    /// The event itself is wrong.
-    #[error("the event is not valid")]
-    Invalid(Vec<Problem>),
-    /// The table is full. Nothing is forgotten to make room, for that would trust again what was revoked.
-    #[error(
-        "there are {0} revocations already: raise `identity.revocation.entries`, or revoke more at once"
-    )]
-    Full(usize),
-    /// Another event has the same id.
-    #[error("another revocation has the same id")]
-    Conflict,
-}
-
-/// The figures of the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RevocationFigures {
-    /// Events in the table.
-    pub entries: u64,
-    /// Events applied since start, by what they revoke and who said so.
-    pub applied: Vec<(Kind, Source, u64)>,
-    /// Cached proofs taken away since start.
-    pub evicted: u64,
-    /// Events not taken since start, because the table was full.
-    pub refused: u64,
-    /// Whether something in force is not on the disk, and should be.
-    pub unsaved: bool,
-}
-
 impl Revocations {
-    /// Reads the file, if there is one, and starts to keep it on the `background` runtime. Blocks, so it belongs to the start.
-    ///
-    /// # Errors
-    /// A file that cannot be read in full, written, or is another process's; and more events than there may be.
-    pub(super) fn start(
-        settings: &Settings,
-        clock: Arc<dyn Clock>,
-        background: &Handle,
-        access: Access,
-    ) -> Result<Arc<Self>, Problem> {
-        let most = usize::try_from(settings.revocation.entries).unwrap_or(usize::MAX);
-        let mut table = Table::new(most);
-        let file = settings.revocation.file.as_deref();
-        let own = file.filter(|_| access == Access::Own);
-        let mut journal = own.map(Journal::open).transpose()?;
-        if let Some(path) = file {
-            replay(&mut table, path, clock.now())?;
-        } else if access == Access::Own {
-            tracing::warn!(
-                "revocations are kept in memory only: a restart forgets them, unless `identity.revocation.file` is set"
-            );
-        }
-        if let Some(journal) = &mut journal {
-            let entries = table.entries();
-            let written = journal.rewrite(entries.iter().map(|entry| &entry.event));
-            written.map_err(|error| {
-                let problem = Problem::new(format!("the revocations cannot be written: {error}"));
-                problem.in_file(own.unwrap_or(Path::new("")))
-            })?;
-            tracing::info!(revocations = table.len(), "revocations are kept in a file");
-        }
-        let (orders, taken) = mpsc::channel(keeper::QUEUE);
-        let started = Arc::new(Self {
-            generation: AtomicU64::new(1),
-            table: RwLock::new(table),
-            evict: OnceLock::new(),
-            changes: broadcast::channel(BEHIND).0,
-            orders: journal.is_some().then_some(orders.clone()),
-            lives: Lives::new(settings),
-            clock,
-            counts: Counts::default(),
-            task: OnceLock::new(),
-        });
-        let table = Arc::downgrade(&started);
-        // The sender lives as long as the task where there is no file, so that it goes on sweeping.
-        let work = async move {
-            let _orders = journal.is_none().then_some(orders);
-            keeper::keep(table, taken, journal).await;
-        };
-        let _ = started.task.set(background.spawn(work).abort_handle());
-        Ok(started)
-    }
-
     /// Puts an event in force, and tells subscribers. It bites before this is first awaited: whatever is checked after that
     /// is refused. Awaiting it waits until the event would survive a restart.
     ///
@@ -499,28 +383,4 @@ fn tell(event: &Event, evicted: u64) {
         evicted,
         "trust was taken back"
     );
-}
-
-/// Makes the changes of a file once more.
-fn replay(table: &mut Table, path: &Path, now: Timestamp) -> Result<(), Problem> {
-    for (line, change) in journal::read(path)? {
-        let event = match change {
-            Change::Revoke(event) if event.expires_at > now => event,
-            Change::Revoke(_) => continue,
-            Change::Lift(id) => {
-                table.remove(&id);
-                continue;
-            }
-        };
-        let what = match table.insert(event, now) {
-            Ok(_) => continue,
-            Err(NotInserted::Conflict) => "two revocations have the same id".to_owned(),
-            Err(NotInserted::Full) => format!(
-                "there are more than `identity.revocation.entries` allows ({})",
-                table.most()
-            ),
-        };
-        return Err(journal::corrupt(path, (line, 1), &what));
-    }
-    Ok(())
 }

@@ -76,7 +76,7 @@ impl World {
     }
 
     #[track_caller]
-    fn revoke(&self, target: Value) -> Value {
+    fn revoke(&self, target: &Value) -> Value {
         let body = json!({ "target": target }).to_string();
         let (status, answer) = call(
             self.admin_address(),
@@ -107,7 +107,7 @@ fn the_next_check_after_the_answer_is_refused_and_others_are_still_remembered() 
     for token in [&token, &second, &other, &token] {
         world.present(token).passed();
     }
-    let answer = world.revoke(subject("mallory"));
+    let answer = world.revoke(&subject("mallory"));
     assert_eq!(answer["evicted"], 2);
     assert_eq!(answer["saved"], "yes");
     world.present(&token).assert_invalid();
@@ -137,7 +137,7 @@ fn who_logs_in_again_is_believed() {
     let who = world
         .key
         .token_with(json!({ "jti": "again", "iat": now() + 2 }));
-    world.revoke(json!({ "issuer": { "issuer": ISSUER } }));
+    world.revoke(&json!({ "issuer": { "issuer": ISSUER } }));
     world.present(&old).assert_invalid();
     world.present(&who).passed();
 }
@@ -160,7 +160,7 @@ fn a_token_is_refused_by_whatever_was_revoked_of_it_the_first_time_it_is_seen() 
     ] {
         let office = Office::new();
         let world = office.open();
-        world.revoke(target.clone());
+        world.revoke(&target);
         world
             .present(&world.key.token_with(claims))
             .assert_invalid();
@@ -173,8 +173,8 @@ fn a_token_is_refused_by_whatever_was_revoked_of_it_the_first_time_it_is_seen() 
 fn a_restart_does_not_forget_and_what_was_lifted_stays_so() {
     let office = Office::new();
     let world = office.open();
-    world.revoke(subject("mallory"));
-    let lifted = world.revoke(subject("bob"));
+    world.revoke(&subject("mallory"));
+    let lifted = world.revoke(&subject("bob"));
     let line = format!("DELETE /revocations/{}", lifted["id"].as_str().unwrap());
     let admin = world.admin_address();
     assert_eq!(call(admin, &line, Some(SECRET), "").0, 200);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::digest::Digest;
-use super::super::revocation::{Marks, Target};
+use super::super::revocation::{Event, Evict, Marks, Target};
+use super::Good;
 use crate::model::IdentityAttributes;
 
 /// Cached proofs by whatever they can be revoked by: issuer, subject, client, session, token, key. It costs at most seven
@@ -57,5 +58,28 @@ impl Index {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Digest>> {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The proofs, as far as revocations need them.
+pub(super) struct Evictable<P> {
+    pub(super) good: Good<P>,
+    pub(super) index: Arc<Index>,
+}
+
+impl<P: Send + Sync + 'static> Evict for Evictable<P> {
+    fn evict(&self, event: &Event) -> u64 {
+        let mut evicted = 0;
+        for (serial, digest) in self.index.candidates(&event.target) {
+            let covered = self
+                .good
+                .get(&digest)
+                .is_some_and(|known| known.serial == serial && event.covers(&known.identity));
+            if covered {
+                self.good.invalidate(&digest);
+                evicted += 1;
+            }
+        }
+        evicted
     }
 }

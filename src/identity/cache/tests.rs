@@ -6,7 +6,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::super::ground::Lease;
 use super::super::revocation::tests::{any_holder, any_target, plainly_covers};
-use super::super::revocation::{Access, Applied, Source, Target};
+use super::super::revocation::{Access, Applied, Event, Source, Target};
 use super::super::settings::Settings;
 use super::super::testing::{arrival, clock, snapshot};
 use super::*;
