@@ -6,7 +6,11 @@ SHELL := /bin/bash
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 ENVOY_VERSION := 1.40.0
 ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
+PROVIDER := $(TARGET)/tools/provider
 export CARDEA_ENVOY := $(ENVOY)
+export CARDEA_PROVIDER := $(PROVIDER)
+REDIS := $(TARGET)/tools/redis-server
+export CARDEA_REDIS := $(REDIS)
 
 .PHONY: help
 help: ## List these commands
@@ -18,7 +22,7 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) ## Every test, the ones through a real Envoy included
+test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(REDIS) ## Every test, the ones through a real Envoy and a real OpenID provider included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
@@ -41,6 +45,12 @@ figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, 
 
 $(ENVOY):
 	scripts/install-envoy.sh $(ENVOY_VERSION) $@
+
+$(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs
+	scripts/install-provider.sh $(PROVIDER)
+
+$(REDIS):
+	scripts/install-redis.sh $@
 
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install --locked --debug --version 0.20.2 --root $(TARGET)/tools cargo-deny

@@ -12,6 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -46,6 +47,7 @@ mod settings;
 mod supposed;
 mod together;
 mod token;
+mod transaction;
 
 #[cfg(test)]
 mod testing;
@@ -69,6 +71,7 @@ use self::possession::Possession;
 use self::ready::Readiness;
 use self::revocation::Access;
 use self::scheme::{Held, Listed};
+use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
 };
@@ -82,7 +85,7 @@ pub use revocation::{
 };
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
+    Algorithm, CacheSettings, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
     RevocationSettings, RouteSettings, Settings,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
@@ -92,7 +95,12 @@ fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    let (transaction, bearer): (Vec<_>, Vec<_>) =
+        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+    let all: Vec<Box<dyn scheme::Scheme>> = vec![
+        Box::new(BearerJwt::new(bearer, leaves_opaque)),
+        Box::new(TransactionToken::new(transaction)),
+    ];
     all.into_iter().map(Listed::new).collect()
 }
 

@@ -155,7 +155,7 @@ impl Policies {
     #[must_use]
     pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
         match self.shadow_slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => self.judge_all(slice, question),
             None => self.judge(question),
         }
     }
@@ -164,8 +164,23 @@ impl Policies {
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => self.judge_all(slice, question),
             None => Judgement::impossible("the operation has no action in the schema"),
+        }
+    }
+
+    /// Judges who asks, and whom they act for: a right that is delegated is one that both have.
+    fn judge_all(&self, slice: &Slice, question: Question<'_>) -> Judgement {
+        let judgement = slice.judge(&self.statics, question);
+        match &question.principal.0.subject {
+            None => judgement,
+            Some(principal) => judgement.and(self.judge_all(
+                slice,
+                Question {
+                    principal,
+                    ..question
+                },
+            )),
         }
     }
 

@@ -16,7 +16,7 @@ pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
 use crate::model::{Period, Problem};
 
-pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
 
@@ -113,6 +113,10 @@ impl Settings {
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
+            SchemeName::TransactionToken => {
+                let carrier = Carrier::TransactionToken;
+                self.issuers.iter().any(|issuer| issuer.carrier == carrier)
+            }
             SchemeName::Introspection
             | SchemeName::Certificate
             | SchemeName::ApiKey

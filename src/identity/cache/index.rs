@@ -10,7 +10,7 @@ use super::Good;
 use crate::model::IdentityAttributes;
 
 /// Cached proofs by whatever they can be revoked by: issuer, subject, client, session, token, key. It costs at most seven
-/// entries of some fifty bytes a proof.
+/// entries of some fifty bytes a proof, and more only where its holder acts for somebody.
 ///
 /// Each proof has a serial number of its own, so that taking one out never takes out its successor under the same digest.
 #[derive(Debug, Default)]

@@ -169,8 +169,9 @@ impl Target {
     fn names(&self, holder: &IdentityAttributes) -> bool {
         let Parts { kind, issuer, name } = self.parts();
         let own = name.unwrap_or_default();
-        issuer.is_none_or(|issuer| *issuer == *holder.issuer)
-            && names(holder).any(|(other, name)| other == kind && name == own)
+        names(holder).any(|(other, whose, name)| {
+            other == kind && name == own && issuer.is_none_or(|issuer| issuer == whose)
+        })
     }
 }
 
@@ -191,11 +192,26 @@ pub(super) struct Parts<'a> {
     pub(super) name: Option<&'a str>,
 }
 
-/// Everything by which a credential can be revoked, each with the name a target of that kind has. Whatever a credential
-/// stands on belongs here: what is missing cannot be revoked.
-pub(in crate::identity) fn names(
-    holder: &IdentityAttributes,
-) -> impl Iterator<Item = (Kind, Cow<'_, str>)> {
+/// A name by which a credential can be revoked: its kind, whose it is, and the name a target of that kind has.
+pub(in crate::identity) type Name<'a> = (Kind, &'a str, Cow<'a, str>);
+
+/// Everything by which a credential can be revoked: names of its holder, of whom the holder acts for, and of all who acted
+/// before. Whatever a credential stands on belongs here: what is missing cannot be revoked.
+pub(in crate::identity) fn names(holder: &IdentityAttributes) -> impl Iterator<Item = Name<'_>> {
+    let behind = holder.on_behalf.as_ref();
+    let subject = behind.map(|behind| &*behind.subject);
+    let earlier = behind.map(|behind| behind.earlier.as_slice());
+    let earlier = earlier.unwrap_or_default().iter().filter_map(|actor| {
+        // No issuer's name holds the sign between the two.
+        let (issuer, subject) = actor.split_once('|')?;
+        Some((Kind::Subject, issuer, Cow::from(subject)))
+    });
+    own_names(holder)
+        .chain(subject.into_iter().flat_map(own_names))
+        .chain(earlier)
+}
+
+fn own_names(holder: &IdentityAttributes) -> impl Iterator<Item = Name<'_>> {
     let bound = holder.binding.as_ref().map(|binding| match binding {
         Binding::Key(thumbprint) => Cow::from(thumbprint.as_str()),
         Binding::Certificate(digest) => Cow::from(hex(digest)),
@@ -211,6 +227,7 @@ pub(in crate::identity) fn names(
     ]
     .into_iter()
     .flatten()
+    .map(|(kind, name)| (kind, &*holder.issuer, name))
 }
 
 fn given(kind: Kind, name: Option<&str>) -> Option<(Kind, Cow<'_, str>)> {

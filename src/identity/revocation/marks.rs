@@ -18,9 +18,9 @@ impl Marks {
         self.mark(kind, issuer.unwrap_or_default(), name.unwrap_or_default())
     }
 
-    /// The marks under which a credential can be revoked: seven at most.
+    /// The marks under which a credential can be revoked: seven at most where its holder acts for nobody.
     pub(in crate::identity) fn of(&self, holder: &IdentityAttributes) -> impl Iterator<Item = u64> {
-        names(holder).map(|(kind, name)| self.mark(kind, &holder.issuer, &name))
+        names(holder).map(|(kind, issuer, name)| self.mark(kind, issuer, &name))
     }
 
     /// Names that mean something without an issuer are marked without one, for targets may leave it out.

@@ -34,7 +34,9 @@ impl Lives {
             .filter(|_| !opaque)
             .map(|issuer| (issuer.issuer.clone(), signed(life(issuer))))
             .collect();
-        let only_tokens = configured == [SchemeName::Jwt];
+        let token =
+            |scheme: &SchemeName| matches!(scheme, SchemeName::Jwt | SchemeName::TransactionToken);
+        let only_tokens = configured.iter().all(token);
         let longest = by_issuer.values().max().copied();
         Self {
             keep,

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::super::settings::{IssuerSettings, RevocationSettings, Settings};
 use super::journal::Journal;
 use super::*;
-use crate::model::{Binding, ManualClock, Period, PrincipalKind};
+use crate::model::{Binding, ManualClock, OnBehalf, Period, PrincipalKind};
 
 const ISSUER: &str = "https://idp.example";
 
@@ -235,6 +235,36 @@ fn a_revoked_key_refuses_what_is_bound_to_it() {
     bound.binding = None;
     bound.key_id = Some("ab".repeat(32));
     assert!(life.refuses(&bound), "a certificate that is the credential");
+}
+
+#[test]
+fn an_agent_ends_with_whom_it_acts_for_and_with_whoever_passed_the_token_on() {
+    let mut agent = holder(ISSUER, "agent");
+    agent.on_behalf = Some(OnBehalf {
+        subject: Box::new(holder(ISSUER, "alice")),
+        earlier: vec![
+            format!("{ISSUER}|first"),
+            "https://other.example|a|b".into(),
+        ],
+        purpose: None,
+        human_approved: false,
+    });
+    let of = |issuer: &str, name: &str| Target::Subject {
+        issuer: issuer.into(),
+        subject: name.into(),
+    };
+    for (target, refused) in [
+        (of(ISSUER, "agent"), true),
+        (of(ISSUER, "alice"), true),
+        (of(ISSUER, "first"), true),
+        (of("https://other.example", "a|b"), true),
+        (of("https://other.example", "first"), false),
+        (of(ISSUER, "bob"), false),
+    ] {
+        let life = Life::in_memory();
+        life.apply(event("1", target.clone(), 100)).unwrap();
+        assert_eq!(life.refuses(&agent), refused, "{:?}", target.parts().name);
+    }
 }
 
 #[test]
