@@ -14,6 +14,7 @@ mod paint;
 #[cfg(feature = "prove")]
 mod prove;
 mod replay;
+mod revoke;
 mod serve;
 mod test;
 
@@ -72,6 +73,8 @@ enum Command {
     Access(access::AccessCommand),
     /// Pack, sign and verify policies as one file
     Bundle(bundle::BundleCommand),
+    /// Take trust back from tokens, people, clients, sessions, keys or issuers, at once
+    Revoke(revoke::RevokeCommand),
     /// Run the bundle's tests
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => generate::run(&command).map(|()| DONE),
         Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Revoke(command) => revoke::run(&command).map(passed),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
         Command::Explain(command) => explain::run(&command).map(|()| DONE),

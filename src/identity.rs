@@ -21,6 +21,7 @@
 //! | `supposed` | what claims that nobody signed would say, for rehearsals |
 //! | `cache`, `digest` | what is remembered, and under which name |
 //! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `revocation` | what is no longer trusted, and when that is noticed |
 //! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
@@ -42,6 +43,7 @@ mod jwk;
 mod keys;
 mod possession;
 mod ready;
+mod revocation;
 mod scheme;
 mod settings;
 mod supposed;
@@ -70,6 +72,7 @@ use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
+use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
@@ -80,11 +83,15 @@ use crate::model::{
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
+pub use revocation::{
+    Applied, Change, Event, Kind as RevocationKind, Lives, NotApplied, RevocationFigures,
+    Revocations, Saved, Source as RevocationSource, Target,
+};
 pub use scheme::SchemeName;
 pub use settings::{
     Algorithm, CacheSettings, Carrier, CertificateSettings, ClaimSettings, ForwardedHeader,
     ForwardedSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
-    RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
+    RevocationSettings, RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -114,6 +121,7 @@ pub struct Identity<P> {
     acceptance: Acceptance,
     possession: Possession,
     cache: Cache<P>,
+    revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
     authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
@@ -172,6 +180,27 @@ impl<P: Send + Sync + 'static> Identity<P> {
         clock: Arc<dyn Clock>,
         background: &Handle,
     ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Own)
+    }
+
+    /// The same beside a server that may be running: its file of revocations is read and never written.
+    ///
+    /// # Errors
+    /// As [`Identity::start`].
+    pub fn start_beside(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Read)
+    }
+
+    fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+        access: Access,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
         install_crypto();
         let problems = settings.problems();
         if !problems.is_empty() {
@@ -190,6 +219,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
+        let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
+            .map_err(|problem| vec![problem])?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
         let certificates = settings
             .certificates
@@ -214,8 +245,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes()),
             possession: Possession::new(clients),
-            cache: Cache::new(&settings.cache),
+            cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
             authorities,
+            revocations,
             readiness,
             clock,
             tasks,
@@ -359,6 +391,12 @@ impl<P> Identity<P> {
     #[must_use]
     pub fn key_sets(&self) -> Vec<KeySetStatus> {
         self.sources.iter().map(|source| source.status()).collect()
+    }
+
+    /// What is no longer trusted.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,

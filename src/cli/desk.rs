@@ -154,7 +154,7 @@ impl Proof {
             .enable_all()
             .build()
             .map_err(|error| Problem::new(format!("cannot start a runtime: {error}")))?;
-        let started = Identity::start(&config.identity, Arc::clone(clock), runtime.handle());
+        let started = Identity::start_beside(&config.identity, Arc::clone(clock), runtime.handle());
         let identity = started.map_err(|problems| {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Problem::new(all.join("; "))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::Ground;
+use super::revocation::Entry;
 use super::token::Wrong;
 use crate::model::{CredentialFault as Fault, Reason, Refusal};
 
@@ -15,6 +16,8 @@ pub(super) enum Denial {
         detail: &'static str,
         ground: Option<Arc<Ground>>,
     },
+    /// It was good, and trust in it was taken back. Remembered only while that revocation holds.
+    Revoked(Arc<Entry>),
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
     /// Something that cannot happen did.
@@ -33,8 +36,10 @@ impl Denial {
 
     /// Whether the same credential can only fail again: nothing that time or new keys could heal is remembered.
     pub(super) fn lasts(&self) -> bool {
-        let Self::Fault { fault, .. } = self else {
-            return false;
+        let fault = match self {
+            Self::Fault { fault, .. } => fault,
+            Self::Revoked(_) => return true,
+            Self::KeysUnavailable(_) | Self::Internal(_) => return false,
         };
         match fault {
             Fault::NotAToken
@@ -64,6 +69,10 @@ impl Denial {
             Self::Fault { fault, detail, .. } => {
                 Refusal::new(Reason::CredentialInvalid(*fault), *detail)
             }
+            Self::Revoked(_) => Refusal::new(
+                Reason::CredentialInvalid(Fault::Revoked),
+                "the credential was revoked",
+            ),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod issuer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ pub use certificate::{
     TrustDomainSettings, WithoutCrl,
 };
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use revocation::RevocationSettings;
+pub(super) use revocation::life;
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -35,6 +38,8 @@ pub struct Settings {
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
     /// every configured scheme is accepted.
     pub routes: Vec<RouteSettings>,
+    /// How trust that was taken back is remembered.
+    pub revocation: RevocationSettings,
     /// How long one request may wait for a key that is being fetched. It never waits beyond its own deadline.
     /// At most `10s`.
     pub key_wait: Period,
@@ -47,6 +52,7 @@ impl Default for Settings {
             certificates: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
+            revocation: RevocationSettings::default(),
             key_wait: Period::seconds(2),
         }
     }
@@ -106,6 +112,7 @@ impl Settings {
         found.between("refused_ttl", cache.refused_ttl, ZERO, seconds(5 * 60));
         found.count("capacity", cache.capacity);
         found.count("refused_capacity", cache.refused_capacity);
+        self.revocation.check(&mut found, &self.issuers);
         let configured = self.schemes();
         for (index, route) in self.routes.iter().enumerate() {
             let place = format!("identity.routes[{index}]");

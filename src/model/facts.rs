@@ -67,7 +67,9 @@ pub struct TlsFacts {
     pub mutual: bool,
     /// The server name it asked for.
     pub sni: Option<String>,
-    /// The workload whose certificate was proven: the caller itself, or somebody beside it.
+    /// The workload whose certificate was proven: the caller itself, or somebody beside it. A record holds it as it holds
+    /// callers.
+    #[serde(skip)]
     pub peer: Option<Caller>,
 }
 

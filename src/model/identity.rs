@@ -96,6 +96,8 @@ pub struct IdentityAttributes {
     pub session_id: Option<String>,
     /// The workload's SPIFFE ID, where a certificate proved one.
     pub spiffe: Option<SpiffeId>,
+    /// The credential's own key, where it is one: an API key's id, or the SHA-256 of a certificate's DER in lower-case hex.
+    pub key_id: Option<String>,
     /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
     /// [`IdentityAttributes::sender_constrained`].
     pub binding: Option<Binding>,
@@ -151,6 +153,7 @@ impl IdentityAttributes {
             token_id: None,
             session_id: None,
             spiffe: None,
+            key_id: None,
             binding: None,
             roles: Vec::new(),
             groups: Vec::new(),

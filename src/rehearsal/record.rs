@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::envoy::response;
-use crate::model::{Arrival, Clock, Decision, Facts, Outcome, Problem, Reason, json};
+use crate::model::{Arrival, Caller, Clock, Decision, Facts, Outcome, Problem, Reason, json};
 use crate::pipeline::Supposed;
 
 pub use caller::{RecordedAttributes, RecordedBehalf, RecordedCaller};
@@ -84,6 +84,9 @@ pub struct Record {
     /// Who asked; absent where the request was refused before that was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<RecordedCaller>,
+    /// The workload whose certificate was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<RecordedCaller>,
     /// In which circumstances; absent where the request was refused before they were gathered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
@@ -168,6 +171,11 @@ impl Record {
                 .as_ref()
                 .map(|request| RecordedRequest::of(request, trail.arrival.grpc, &mask)),
             caller: trail.caller.as_ref().map(RecordedCaller::of),
+            peer: trail
+                .facts
+                .as_ref()
+                .and_then(|facts| facts.tls.peer.as_ref())
+                .map(RecordedCaller::of),
             facts: trail.facts.clone(),
         }
     }
@@ -228,6 +236,10 @@ impl Record {
             .ok_or_else(|| absent("what was asked"))?;
         let caller = self.caller.as_ref().ok_or_else(|| absent("who asked"))?;
         let facts = self.facts.clone();
+        let mut facts = facts.ok_or_else(|| absent("in which circumstances"))?;
+        if let Some(peer) = &self.peer {
+            facts.tls.peer = peer.attributes()?.map(Caller::Supposed);
+        }
         Ok(Supposed {
             arrival: Arrival {
                 at: self.time,
@@ -238,7 +250,7 @@ impl Record {
             },
             request: Ok(request.request()?),
             caller: caller.attributes()?,
-            facts: facts.ok_or_else(|| absent("in which circumstances"))?,
+            facts,
         })
     }
 }

@@ -20,6 +20,7 @@ mod policies;
 mod provider;
 mod reload;
 mod requests;
+mod revocation;
 mod secrets;
 mod start;
 mod world;

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::mask::{MASKED, is_secret_name, is_token};
-use crate::model::{Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind};
+use crate::model::{Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, SpiffeId};
 
 /// The most different schemes of credentials that records of one run may name, and the longest name of one.
 const MOST_SCHEMES: usize = 64;
@@ -53,6 +53,10 @@ pub struct RecordedAttributes {
     pub expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     #[serde(default)]
     pub sender_constrained: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -188,6 +192,8 @@ impl RecordedAttributes {
             token_id,
             // A provider may use it as its cookie, and no policy reads it.
             session_id: _,
+            spiffe,
+            key_id,
             // Which key it was nobody asks: that it was proven is all that policies can read.
             binding,
             roles,
@@ -216,6 +222,8 @@ impl RecordedAttributes {
             issued_at,
             expires_at,
             token_id,
+            spiffe: spiffe.map(|id| id.to_string()),
+            key_id,
             sender_constrained: binding.is_some(),
             roles,
             groups,
@@ -227,6 +235,10 @@ impl RecordedAttributes {
 
     fn attributes(&self) -> Result<IdentityAttributes, String> {
         let known = self.clone();
+        let spiffe = known
+            .spiffe
+            .as_deref()
+            .map(|text| SpiffeId::parse(text).ok_or("the record's `spiffe` is no SPIFFE ID"));
         Ok(IdentityAttributes {
             kind: match known.kind {
                 Kind::User => PrincipalKind::User,
@@ -248,6 +260,8 @@ impl RecordedAttributes {
             expires_at: known.expires_at,
             token_id: known.token_id,
             session_id: None,
+            spiffe: spiffe.transpose()?,
+            key_id: known.key_id,
             binding: known
                 .sender_constrained
                 .then(|| Binding::Key("recorded".to_owned())),
