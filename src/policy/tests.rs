@@ -7,6 +7,7 @@ mod observed;
 mod oracle;
 #[cfg(feature = "prove")]
 mod promises;
+mod validation;
 mod verdicts;
 
 use super::*;

@@ -6,6 +6,7 @@
     reason = "helpers of tests stop a test where they stand; tokens are issued now"
 )]
 
+mod bounds;
 mod decide;
 mod explain;
 mod judge;
