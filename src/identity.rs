@@ -12,6 +12,9 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `api_key` | the scheme of API keys, and the file that holds them |
+//! | `basic` | the scheme of user names and passwords |
+//! | `watched` | files that are read again when they change |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -26,6 +29,8 @@
 //! refusal: it is [`Who::Anonymous`], and policies judge it.
 
 mod acceptance;
+mod api_key;
+mod basic;
 mod bearer;
 mod cache;
 mod carried;
@@ -44,6 +49,7 @@ mod settings;
 mod supposed;
 mod together;
 mod token;
+mod watched;
 
 #[cfg(test)]
 mod testing;
@@ -57,7 +63,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::acceptance::Acceptance;
+use self::acceptance::{Acceptance, Accepted};
+use self::api_key::ApiKeys;
+use self::basic::Basic;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
@@ -67,26 +75,41 @@ use self::possession::Possession;
 use self::ready::Readiness;
 use self::scheme::{Held, Listed};
 use crate::model::{
-    AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, Caller, Challenge, Clock, ColdStep, Problem, Refusal, SnapshotId,
+    VerifiedIdentity,
 };
 
+pub use api_key::{FreshKey, HashKey, KeyEntry, KeyFile, KeyState, Owner, is_yaml};
+pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
-    RouteSettings, Settings,
+    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, ClaimSettings, IssuerSettings,
+    KeyPlace, PrincipalSetting, RouteSettings, Settings,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+    (clock, background): (&Arc<dyn Clock>, &Handle),
+) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
-    all.into_iter().map(Listed::new).collect()
+    let mut all: Vec<Box<dyn scheme::Scheme>> =
+        vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    if let Some(keys) = &settings.api_keys {
+        all.push(Box::new(ApiKeys::start(keys, clock, background)?));
+    }
+    if let Some(basic) = &settings.basic {
+        all.push(Box::new(Basic::start(basic, clock, background)?));
+    }
+    let listed: Result<_, _> = all.into_iter().map(Listed::new).collect();
+    listed.map_err(|message| vec![Problem::new(message)])
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
@@ -111,6 +134,8 @@ pub struct Identified<P> {
     pub beside: Vec<Arc<Known<P>>>,
     /// Whether a proof was found in the cache; `None` where none was looked for.
     pub cache_hit: Option<bool>,
+    /// How callers of this operation may prove who they are.
+    pub challenges: Arc<[Challenge]>,
     /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
     pub cold: Vec<ColdStep>,
 }
@@ -171,14 +196,16 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
+        let schemes = schemes(settings, &sources, (&clock, background))?;
         let tasks = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
             .map(|task| task.abort_handle());
         Ok(Arc::new(Self {
             schemes,
-            acceptance: Acceptance::new(&settings.routes, settings.schemes()),
+            acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
+                settings.challenge(scheme)
+            }),
             possession: Possession::new(),
             cache: Cache::new(&settings.cache),
             readiness,
@@ -200,6 +227,18 @@ impl<P: Send + Sync + 'static> Identity<P> {
         finish: impl Fn(&VerifiedIdentity) -> P + Send + Sync,
     ) -> Identified<P> {
         let accepted = self.acceptance.of(request, operation);
+        let asked = (request, accepted);
+        let mut identified = self.ask(asked, (arrival, snapshot), &finish).await;
+        identified.challenges = Arc::clone(&accepted.challenges);
+        identified
+    }
+
+    async fn ask(
+        &self,
+        (request, accepted): (&AccessRequest, &Accepted),
+        (arrival, snapshot): (&Arrival, &SnapshotId),
+        finish: &(impl Fn(&VerifiedIdentity) -> P + Send + Sync),
+    ) -> Identified<P> {
         let carried = match Carried::read(request) {
             Ok(carried) => carried,
             Err(refusal) => return Identified::at_once(Err(refusal), None),
@@ -213,14 +252,14 @@ impl<P: Send + Sync + 'static> Identity<P> {
         };
         let names = first.listed.name();
         let first = self
-            .know(&first, &carried, (arrival, snapshot), &finish)
+            .know(&first, &carried, (arrival, snapshot), finish)
             .await;
         if found.more.is_empty() {
             return first;
         }
         let mut all = vec![(names, first)];
         for held in &found.more {
-            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), &finish)).await;
+            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), finish)).await;
             all.push((held.listed.name(), one));
         }
         together::settle(all, accepted)
@@ -357,6 +396,7 @@ impl<P> Identified<P> {
             who,
             beside: Vec::new(),
             cache_hit,
+            challenges: Arc::default(),
             cold: Vec::new(),
         }
     }

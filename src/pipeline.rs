@@ -152,6 +152,7 @@ impl Road<'_> {
             .map(|known| known.caller())
             .collect();
         trail.cold = identified.cold;
+        trail.challenges = identified.challenges;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 

@@ -17,6 +17,10 @@ pub(super) enum Denial {
     },
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
+    /// Too many like it were judged already. Never remembered.
+    TooMany(&'static str),
+    /// The time this request had ended first. Never remembered.
+    TooLate(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -28,6 +32,15 @@ impl Denial {
             fault,
             detail,
             ground: Some(Arc::clone(ground)),
+        }
+    }
+
+    /// A fault that the credential shows of itself.
+    pub(super) fn fault(fault: Fault, detail: &'static str) -> Self {
+        Self::Fault {
+            fault,
+            detail,
+            ground: None,
         }
     }
 
@@ -44,7 +57,10 @@ impl Denial {
             | Fault::Issuer
             | Fault::Audience
             | Fault::Signature
-            | Fault::Claims => true,
+            | Fault::Claims
+            | Fault::Unregistered
+            | Fault::Revoked
+            | Fault::Password => true,
             Fault::Malformed
             | Fault::Scheme
             | Fault::TooLong
@@ -52,7 +68,8 @@ impl Denial {
             | Fault::Expired
             | Fault::NotYetValid
             | Fault::Lifetime
-            | Fault::Possession => false,
+            | Fault::Possession
+            | Fault::Misplaced => false,
         }
     }
 
@@ -62,6 +79,8 @@ impl Denial {
             Self::Fault { fault, detail, .. } => {
                 Refusal::new(Reason::CredentialInvalid(*fault), *detail)
             }
+            Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
+            Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
@@ -94,6 +113,8 @@ mod tests {
         }
         assert!(!Denial::KeysUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
+        assert!(!Denial::TooMany("").lasts());
+        assert!(!Denial::TooLate("").lasts());
         assert!(Denial::from(Wrong(Fault::Signature, "")).lasts());
     }
 }

@@ -1,11 +1,14 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
+mod api_key;
+mod basic;
 mod issuer;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -13,8 +16,10 @@ use serde::Deserialize;
 
 pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
-use crate::model::{Period, Problem};
+use crate::model::{Challenge, Period, Problem};
 
+pub use api_key::ApiKeySettings;
+pub use basic::BasicSettings;
 pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 
 /// Whom to believe, and how long a proof is remembered.
@@ -23,6 +28,10 @@ pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSe
 pub struct Settings {
     /// The issuers whose bearer tokens are accepted. With none, every bearer token is refused.
     pub issuers: Vec<IssuerSettings>,
+    /// API keys. Without this section there are none.
+    pub api_keys: Option<ApiKeySettings>,
+    /// User names and passwords, for legacy clients. Without this section they are refused.
+    pub basic: Option<BasicSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -37,6 +46,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            api_keys: None,
+            basic: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
             key_wait: Period::seconds(2),
@@ -86,6 +97,12 @@ impl Settings {
                 ),
             }
         }
+        if let Some(settings) = &self.api_keys {
+            settings.check(&mut found);
+        }
+        if let Some(settings) = &self.basic {
+            settings.check(&mut found);
+        }
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -106,12 +123,28 @@ impl Settings {
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
-            SchemeName::Introspection
-            | SchemeName::Certificate
-            | SchemeName::ApiKey
-            | SchemeName::Basic => false,
+            SchemeName::ApiKey => self.api_keys.is_some(),
+            SchemeName::Basic => self.basic.is_some(),
+            SchemeName::Introspection | SchemeName::Certificate => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
+    }
+
+    /// What a caller who lacks a credential of this scheme is told. Nothing for one that no header can carry, and nothing
+    /// for bearer tokens where no issuer is configured and something else is.
+    pub(super) fn challenge(&self, scheme: SchemeName) -> Option<Challenge> {
+        match scheme {
+            SchemeName::Jwt => {
+                let other = self.api_keys.is_some() || self.basic.is_some();
+                (!other || !self.issuers.is_empty()).then_some(Challenge::Bearer)
+            }
+            SchemeName::Introspection => Some(Challenge::Bearer),
+            SchemeName::Certificate => None,
+            SchemeName::ApiKey => self.api_keys.as_ref().map(|keys| Challenge::ApiKey {
+                header: keys.header.to_ascii_lowercase().into(),
+            }),
+            SchemeName::Basic => Some(Challenge::Basic),
+        }
     }
 }
 
@@ -200,8 +233,12 @@ impl Found {
     }
 
     pub(super) fn count(&mut self, field: &str, value: u64) {
+        self.within(field, value, 1..=10_000_000);
+    }
+
+    pub(super) fn within(&mut self, field: &str, value: u64, bounds: RangeInclusive<u64>) {
         let setting = format!("{}.{field}", self.place);
         self.problems
-            .extend(Problem::out_of_bounds(&setting, value, 1..=10_000_000));
+            .extend(Problem::out_of_bounds(&setting, value, bounds));
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn settle<P>(
         who,
         beside,
         cache_hit: Some(hits),
+        challenges: Arc::default(),
         cold,
     }
 }

@@ -122,6 +122,14 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// It stands where credentials are not read: in the query, or a password on a connection without TLS.
+    Misplaced,
+    /// There is no such API key.
+    Unregistered,
+    /// It was taken back before its time.
+    Revoked,
+    /// There is no such user, or it is another password.
+    Password,
 }
 
 impl CredentialFault {
@@ -145,6 +153,10 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Misplaced => "misplaced",
+            Self::Unregistered => "unregistered",
+            Self::Revoked => "revoked",
+            Self::Password => "password",
         }
     }
 }

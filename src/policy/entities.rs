@@ -11,6 +11,7 @@ use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
 use cedar_policy_core::entities::{Entities, TCComputation};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
+use jiff::Timestamp;
 use smol_str::SmolStr;
 
 use super::statics::StaticEntities;
@@ -57,13 +58,20 @@ impl StaticEntities {
         let tenant = tenant.map(|tenant| Kind::Tenant.uid(tenant));
         let listed = listed_ancestors(known);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
+        let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));
         // The tier of an agent that no file names is the lowest; files always say one, see `statics`.
         let unranked = kind == Kind::Agent && known.is_none();
         let attributes = [
             ("issuer", Some((&*identity.issuer).into())),
             ("sub", Some(identity.subject.as_str().into())),
             ("tenant", tenant.map(Value::from)),
-            ("kind", (kind == Kind::Client).then(|| "oauth".into())),
+            ("kind", client.map(|client| client.kind.into())),
+            (
+                "keyIssuedAt",
+                client
+                    .and_then(|client| client.key_issued_at)
+                    .and_then(datetime),
+            ),
             ("tier", unranked.then(|| 0.into())),
         ];
         let attributes = over_known(known, attributes);
@@ -124,6 +132,26 @@ impl StaticEntities {
         ];
         let attributes = over_known(known, attributes);
         entity(uid, attributes, ancestors, known_tags(known))
+    }
+}
+
+/// What policies can read of a client: what it proved itself with, and since when it has its API key.
+#[derive(Clone, Copy)]
+struct ClientFacts {
+    kind: &'static str,
+    key_issued_at: Option<Timestamp>,
+}
+
+impl ClientFacts {
+    fn of(identity: &IdentityAttributes) -> Self {
+        let key = identity.scheme == "api_key";
+        Self {
+            kind: match identity.scheme {
+                own @ ("api_key" | "basic") => own,
+                _ => "oauth",
+            },
+            key_issued_at: identity.issued_at.filter(|_| key),
+        }
     }
 }
 

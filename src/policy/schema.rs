@@ -299,6 +299,7 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         amr: list(),
         acr: some(),
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
+        issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
         binding: some().map(Binding::Key),
         roles: list(),
@@ -307,7 +308,8 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         claims: some().map(|name| (name, list())).into_iter().collect(),
         ..IdentityAttributes::of(
             kind,
-            "bearer_jwt",
+            // Says the most of a client.
+            if full { "api_key" } else { "bearer_jwt" },
             ("https://probe.invalid".into(), "x".to_owned()),
             Timestamp::UNIX_EPOCH,
         )
