@@ -8,6 +8,7 @@ mod decide;
 mod demo;
 mod excerpt;
 mod generate;
+mod keys;
 mod serve;
 mod test;
 
@@ -63,6 +64,8 @@ enum Command {
     Access(access::AccessCommand),
     /// Pack, sign and verify policies as one file
     Bundle(bundle::BundleCommand),
+    /// Make, list, take back and replace API keys
+    Keys(keys::KeysCommand),
     /// Run the bundle's tests
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => generate::run(&command).map(|()| DONE),
         Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Keys(command) => keys::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),

@@ -8,6 +8,7 @@
 
 mod decide;
 mod judge;
+mod keys;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
