@@ -18,7 +18,7 @@ fn users() -> String {
     let hash = &*HASH;
     let ends = Timestamp::from_second(NOW).unwrap() + SignedDuration::from_secs(10);
     format!(
-        "version: 1\nusers:\n  erp:\n    hash: {hash}\n    roles: [viewer]\n    scopes: [\"orders:read\"]\n    tenant: acme\n  crm: {{ hash: {hash}, kind: user }}\n  gone: {{ hash: {hash}, disabled: true }}\n  brief: {{ hash: {hash}, expires_at: {ends} }}\n"
+        "version: 1\nusers:\n  erp:\n    hash: {hash}\n    roles: [viewer]\n    scopes: [\"orders:read\"]\n    tenant: acme\n  crm: {{ hash: \"{hash}\", kind: user }}\n  gone: {{ hash: \"{hash}\", disabled: true }}\n  brief: {{ hash: \"{hash}\", expires_at: {ends} }}\n"
     )
 }
 
@@ -400,7 +400,7 @@ async fn c5_a_changed_disabled_or_removed_user_is_out_of_the_cache_once_the_file
     assert_eq!(room.send(&identity, &crm).await, Ok("crm".into()));
     let hash = &*HASH;
     room.write(&format!(
-        "version: 1\nusers:\n  crm: {{ hash: {hash}, kind: user, disabled: true }}\n"
+        "version: 1\nusers:\n  crm: {{ hash: \"{hash}\", kind: user, disabled: true }}\n"
     ));
     eventually(async || room.send(&identity, &erp).await == invalid(Fault::Password)).await;
     assert_eq!(room.send(&identity, &crm).await, invalid(Fault::Revoked));
@@ -438,6 +438,14 @@ async fn a_deleted_half_written_or_bad_file_changes_nothing() {
     assert_eq!(problems.len(), 4, "{problems:?}");
     assert!(problems[0].message.contains("too cheap") && problems[0].at.is_some());
     assert!(!format!("{problems:?}").contains("$argon2id"));
+    let bare = format!("{{version: 1, users: {{erp: {{hash: {}}}}}}}", &*HASH);
+    let problems = basic
+        .directory
+        .renew(bare.as_bytes(), &room.path())
+        .unwrap_err();
+    assert!(problems[0].at.is_some() && problems[0].to_string().contains("in quotes"));
+    let tag = HASH.rsplit('$').next().unwrap();
+    assert!(!format!("{problems:?}").contains(&tag[..8]), "{problems:?}");
     assert_eq!(
         prepared(&room, &basic, &format!("erp:{PASSWORD}")).await,
         Ok(true)

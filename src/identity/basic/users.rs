@@ -94,7 +94,7 @@ impl Users {
     ) -> Result<Self, Vec<Problem>> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Problem::new("the file of users is not UTF-8"))
-            .and_then(|text| Ok((text, yaml::parse::<File>(text)?)));
+            .and_then(|text| Ok((text, yaml::parse::<File>(text).map_err(quiet)?)));
         let (text, file) = text.map_err(|problem| vec![problem.in_file(path)])?;
         let mut problems = file.mistakes();
         let mut users = BTreeMap::new();
@@ -251,6 +251,18 @@ impl User {
             )
         }
     }
+}
+
+/// A mistake without what stands there: it may be part of a hash.
+fn quiet(problem: Problem) -> Problem {
+    let echoes = problem.message.contains(['$', '=']);
+    let message = "the file cannot be read here; what stands there is not shown";
+    let said = Problem {
+        message: message.to_owned(),
+        ..problem.clone()
+    };
+    let problem = if echoes { said } else { problem };
+    problem.hint("in braces, put the hash in quotes")
 }
 
 /// Shows who, never the hash.
