@@ -212,7 +212,8 @@ impl KeyFile {
         let expires_at = now.saturating_add(life).unwrap_or(Timestamp::MAX);
         let end = now.saturating_add(overlap).unwrap_or(Timestamp::MAX);
         let (owner, note) = (old.owner.clone(), old.note.clone());
-        old.expires_at = whole(old.expires_at.min(end));
+        // Not before it was made, which a file may not say: the clock may have been set back.
+        old.expires_at = whole(old.expires_at.min(end)).max(old.created_at);
         old.successor = Some(key.id.clone());
         self.add((key, hash_key), owner, (now, expires_at), note);
         let new = self.entry(&key.id)?;
@@ -304,8 +305,8 @@ impl KeyEntry {
         if KeyHash::parse(&self.hash).is_none() {
             wrong.push("`hash` must be 64 hexadecimal digits in lower case".to_owned());
         }
-        if self.expires_at <= self.created_at {
-            wrong.push("`expires_at` must be later than `created_at`".to_owned());
+        if self.expires_at < self.created_at {
+            wrong.push("`expires_at` must not be earlier than `created_at`".to_owned());
         }
         if self.note.as_ref().is_some_and(|note| !plain(note)) {
             wrong.push("`note` must be 1 to 512 bytes without control characters".to_owned());

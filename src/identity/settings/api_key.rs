@@ -18,7 +18,8 @@ pub struct ApiKeySettings {
     /// The keys' file (JSON, or YAML where its name ends in `.yaml` or `.yml`). It holds keyed hashes, never keys, and is
     /// read again when it changes.
     pub file: PathBuf,
-    /// Where the key of those hashes is: 64 hexadecimal digits. `cardea keys init` makes one.
+    /// Where the key of those hashes is: 64 hexadecimal digits, which `cardea keys init` makes. Without it, the file
+    /// `keys.hash-key`.
     pub hash_key: SecretRef,
     /// What every key begins with, so that secret scanners know it: letters, digits and `_`.
     pub prefix: String,
