@@ -224,7 +224,7 @@ fn revoke(arguments: &StoreArguments, ids: &[String]) -> Result<(), Vec<Problem>
             } else {
                 "was revoked already"
             };
-            said.push_str(&format!("{id}: {word}\n"));
+            said.extend([id, ": ", word, "\n"]);
         }
         Ok(said)
     })?;

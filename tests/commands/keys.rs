@@ -64,7 +64,7 @@ fn a_key_is_shown_once_and_no_file_holds_it() {
     assert!(err.contains("billing") && !err.contains(key));
     let stored = fs::read_to_string(folder.path().join("keys.json")).unwrap();
     let secret = key.rsplit('_').next().unwrap();
-    assert!(!stored.contains(secret) && !stored.contains(&secret[..16]));
+    assert!(!stored.contains(secret) && !stored.contains(secret.get(..16).unwrap()));
     for name in ["keys.json", "hash-key"] {
         let mode = fs::metadata(folder.path().join(name))
             .unwrap()

@@ -10,6 +10,10 @@ use crate::world::{Ask, World, eventually};
 
 const CHALLENGE: &str = "ApiKey realm=\"cardea\", in=\"header\", name=\"x-api-key\"";
 
+/// The shipped policies ask for an audience, which no key has.
+const POLICY: &str = r#"@id("api_key-read-orders") permit (principal is Cardea::Client in Cardea::Role::"order-viewer", action == Cardea::Action::"orders.listOrders", resource)
+    when { context.token.kind == "api_key" && principal.kind == "api_key" && context.token.scopes.contains("orders:read") };"#;
+
 /// A folder with a hash key, and a Cardea that knows keys only.
 struct Keys {
     folder: TempDir,
@@ -26,6 +30,7 @@ impl Keys {
         ];
         let world = World::with(|setup| {
             let [file, secret] = &places;
+            setup.write("keys.cedar", POLICY);
             let identity = &mut setup.settings["identity"];
             identity["issuers"] = json!([]);
             identity["api_keys"] =
@@ -42,7 +47,7 @@ impl Keys {
             "--scope",
             "orders:read",
             "--role",
-            "viewer",
+            "order-viewer",
             "--tenant",
             "acme",
         ];

@@ -12,6 +12,10 @@ use crate::world::{Ask, Heard, World, eventually, write};
 
 const PASSWORD: &str = "correct horse battery";
 
+/// The shipped policies ask for an audience, which no password has.
+const POLICY: &str = r#"@id("basic-read-orders") permit (principal is Cardea::Client in Cardea::Role::"order-viewer", action == Cardea::Action::"orders.listOrders", resource)
+    when { context.token.kind == "basic" && principal.kind == "basic" && context.token.scopes.contains("orders:read") };"#;
+
 /// The hash of the password, made by the program.
 fn hash() -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cardea"))
@@ -29,7 +33,7 @@ fn hash() -> String {
 
 fn users(hash: &str, disabled: bool) -> String {
     format!(
-        "{{version: 1, users: {{erp: {{hash: \"{hash}\", roles: [viewer], scopes: [\"orders:read\"], tenant: acme, disabled: {disabled}}}}}}}"
+        "{{version: 1, users: {{erp: {{hash: \"{hash}\", roles: [order-viewer], scopes: [\"orders:read\"], tenant: acme, disabled: {disabled}}}}}}}"
     )
 }
 
@@ -37,6 +41,7 @@ fn start(hash: &str) -> (TempDir, World) {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "users.yaml", &users(hash, false));
     let world = World::with(|setup| {
+        setup.write("legacy.cedar", POLICY);
         setup.settings["identity"]["basic"] = json!({
             "file": folder.path().join("users.yaml"), "poll": "50ms", "wait": "10s", "max_attempts": 3,
         });

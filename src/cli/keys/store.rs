@@ -90,18 +90,15 @@ impl Store {
 /// Where one of them cannot be written, or the hash key is not to be kept in a file.
 pub(super) fn init(arguments: &StoreArguments) -> Result<String, Vec<Problem>> {
     let settings = settings(arguments)?;
-    let mut said = String::new();
-    match &settings.hash_key {
-        SecretRef::File(path) if !path.exists() => {
+    let secret = match &settings.hash_key {
+        SecretRef::File(path) if path.exists() => format!("{} (it was there)", path.display()),
+        SecretRef::File(path) => {
             let key = HashKey::generate().map_err(one)?;
             write_new(path, &format!("{}\n", key.expose_secret()))?;
-            said.push_str(&format!("hash key: {} (keep it secret)\n", path.display()));
+            format!("{} (keep it secret)", path.display())
         }
-        SecretRef::File(path) => {
-            said.push_str(&format!("hash key: {} (it was there)\n", path.display()))
-        }
-        SecretRef::Env(name) => said.push_str(&format!("hash key: in the environment as {name}\n")),
-    }
+        SecretRef::Env(name) => format!("in the environment as {name}"),
+    };
     let store = Store::open(arguments)?;
     let path = &store.settings.file;
     let word = if path.exists() {
@@ -111,8 +108,8 @@ pub(super) fn init(arguments: &StoreArguments) -> Result<String, Vec<Problem>> {
         write_new(path, &KeyFile::empty(&store.hash_key).text().map_err(one)?)?;
         "empty"
     };
-    said.push_str(&format!("keys: {} ({word})\n", path.display()));
-    Ok(said)
+    let keys = path.display();
+    Ok(format!("hash key: {secret}\nkeys: {keys} ({word})\n"))
 }
 
 /// The settings' section, with what the command line says in place of it.

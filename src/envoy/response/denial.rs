@@ -76,9 +76,9 @@ fn bearer(reason: &Reason, realm: &str) -> Option<String> {
     let mut text = format!("Bearer realm=\"{realm}\"");
     match reason {
         // RFC 6750, section 3.1: without a credential, no error code either.
-        Reason::CredentialMissing => {}
-        // No token was wrong then.
-        Reason::CredentialInvalid(
+        // Nor where something else than a token was wrong.
+        Reason::CredentialMissing
+        | Reason::CredentialInvalid(
             CredentialFault::Misplaced
             | CredentialFault::Unregistered
             | CredentialFault::Revoked

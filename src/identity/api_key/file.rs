@@ -337,7 +337,9 @@ impl Owner {
         text("issuer", self.issuer.as_ref());
         text("tenant", self.tenant.as_ref());
         for (what, list) in [("roles", &self.roles), ("groups", &self.groups)] {
-            list.iter().for_each(|value| text(what, Some(value)));
+            for value in list {
+                text(what, Some(value));
+            }
         }
         if self
             .issuer

@@ -66,7 +66,7 @@ fn end<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Timestamp>,
 /// All users of one file.
 #[derive(Debug)]
 pub(super) struct Users {
-    users: BTreeMap<String, Arc<User>>,
+    known: BTreeMap<String, Arc<User>>,
     /// What passwords of users that do not exist are checked against.
     nobody: Hash,
     /// What "no such user or password" stands on: it ends with this file.
@@ -101,7 +101,7 @@ impl Users {
         for (name, form) in file.users {
             match User::new(&name, form, lease) {
                 Ok(user) => {
-                    let kept = old.and_then(|old| old.users.get(&name));
+                    let kept = old.and_then(|old| old.known.get(&name));
                     let kept = kept.filter(|kept| kept.form == user.form).map(Arc::clone);
                     users.insert(name, kept.unwrap_or_else(|| Arc::new(user)));
                 }
@@ -122,7 +122,7 @@ impl Users {
         let nobody = Hash::nobodys(cost.unwrap_or(USUAL));
         match nobody {
             Ok(nobody) if problems.is_empty() => Ok(Self {
-                users,
+                known: users,
                 nobody,
                 ground: Ground::under(lease),
             }),
@@ -136,18 +136,18 @@ impl Users {
 
     /// The user of that name, and the hash to check the password against, whether there is one or not.
     pub(super) fn find(&self, name: &str) -> (Option<&Arc<User>>, &Hash) {
-        let user = self.users.get(name);
+        let user = self.known.get(name);
         (user, user.map_or(&self.nobody, |user| &user.hash))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.users.len()
+        self.known.len()
     }
 
     /// Ends every proof of a user that `new` does not hold just so, and every refusal.
     pub(super) fn withdraw_all_but(&self, new: &Self) {
-        for (name, user) in &self.users {
+        for (name, user) in &self.known {
             let same = new
                 .users
                 .get(name)
