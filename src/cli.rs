@@ -9,6 +9,8 @@ mod demo;
 mod excerpt;
 mod generate;
 mod keys;
+#[cfg(feature = "prove")]
+mod prove;
 mod serve;
 mod test;
 
@@ -72,6 +74,9 @@ enum Command {
     Decide(decide::DecideCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
+    /// Prove what holds of every request: no errors, invariants, no more than before
+    #[cfg(feature = "prove")]
+    Prove(prove::ProveCommand),
     /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
     Demo(demo::DemoArguments),
 }
@@ -115,6 +120,8 @@ pub fn run() -> ExitCode {
         Command::Decide(command) => decide::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
+        #[cfg(feature = "prove")]
+        Command::Prove(command) => prove::run(&command),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -15,6 +15,7 @@
 //! | `api_key` | the scheme of API keys, and the file that holds them |
 //! | `basic` | the scheme of user names and passwords |
 //! | `watched` | files that are read again when they change |
+//! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -49,6 +50,7 @@ mod settings;
 mod supposed;
 mod together;
 mod token;
+mod transaction;
 mod watched;
 
 #[cfg(test)]
@@ -74,6 +76,7 @@ use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
 use self::scheme::{Held, Listed};
+use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, Caller, Challenge, Clock, ColdStep, Problem, Refusal, SnapshotId,
     VerifiedIdentity,
@@ -86,8 +89,8 @@ pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, ClaimSettings, IssuerSettings,
-    KeyPlace, PrincipalSetting, RouteSettings, Settings,
+    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, ClaimSettings,
+    IssuerSettings, KeyPlace, PrincipalSetting, RouteSettings, Settings,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -100,8 +103,12 @@ fn schemes(
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
-    let mut all: Vec<Box<dyn scheme::Scheme>> =
-        vec![Box::new(BearerJwt::new(issuers, leaves_opaque))];
+    let (transaction, bearer): (Vec<_>, Vec<_>) =
+        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+    let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
+        Box::new(BearerJwt::new(bearer, leaves_opaque)),
+        Box::new(TransactionToken::new(transaction)),
+    ];
     if let Some(keys) = &settings.api_keys {
         all.push(Box::new(ApiKeys::start(keys, clock, background)?));
     }

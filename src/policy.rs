@@ -13,6 +13,7 @@ mod bundle;
 mod entities;
 mod evidence;
 mod explain;
+mod invariant;
 mod judge;
 mod links;
 mod lint;
@@ -20,6 +21,8 @@ mod nearest;
 mod obligation;
 mod placeless;
 mod print;
+#[cfg(feature = "prove")]
+pub mod proof;
 mod reads;
 mod schema;
 mod slice;
@@ -39,6 +42,7 @@ pub use bundle::{
 };
 pub use entities::Principal;
 pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
+pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
 pub use print::{VOCABULARY, schema_text};
@@ -60,6 +64,7 @@ pub struct Policies {
     shadow_slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
     schema: Schema,
+    invariants: Invariants,
 }
 
 impl Policies {
@@ -89,6 +94,7 @@ impl Policies {
         if !wrong.is_empty() {
             return Err(wrong);
         }
+        let invariants = Invariants::parse(&files.invariants, &schema)?;
         let slices = |policies: &[Arc<CompiledPolicy>]| -> HashMap<Arc<str>, Slice> {
             let slices = operations.iter().filter_map(|operation| {
                 // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
@@ -116,6 +122,7 @@ impl Policies {
             statics,
             sources,
             schema,
+            invariants,
         })
     }
 
@@ -155,7 +162,7 @@ impl Policies {
     #[must_use]
     pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
         match self.shadow_slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => self.judge_all(slice, question),
             None => self.judge(question),
         }
     }
@@ -164,8 +171,23 @@ impl Policies {
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => self.judge_all(slice, question),
             None => Judgement::impossible("the operation has no action in the schema"),
+        }
+    }
+
+    /// Judges who asks, and whom they act for: a right that is delegated is one that both have.
+    fn judge_all(&self, slice: &Slice, question: Question<'_>) -> Judgement {
+        let judgement = slice.judge(&self.statics, question);
+        match &question.principal.0.subject {
+            None => judgement,
+            Some(principal) => judgement.and(self.judge_all(
+                slice,
+                Question {
+                    principal,
+                    ..question
+                },
+            )),
         }
     }
 
@@ -205,6 +227,12 @@ impl Policies {
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// The bundle's invariants.
+    #[must_use]
+    pub fn invariants(&self) -> &Invariants {
+        &self.invariants
     }
 
     /// What the policies that can apply to an operation can read, for the kind of caller in `principal`.

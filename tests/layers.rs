@@ -36,7 +36,7 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("tonic", &["envoy", "telemetry::collector"]),
     // Checks from files are read by the same code as checks from Envoy, so they become its messages first.
     ("prost", &["envoy", "rehearsal"]),
-    // What only computes needs no runtime.
+    // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
         &[
@@ -46,6 +46,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "envoy",
             "identity",
             "pipeline",
+            "policy::proof",
             "telemetry",
         ],
     ),

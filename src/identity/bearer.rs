@@ -62,6 +62,11 @@ impl BearerJwt {
         })
     }
 
+    /// Whether it knows any issuer.
+    pub(super) fn idle(&self) -> bool {
+        self.issuers.is_empty()
+    }
+
     async fn gather<'a>(&'a self, token: &'a [u8], arrival: &'a Arrival) -> Prepared<'a> {
         let text = std::str::from_utf8(token)
             .map_err(|_| Wrong(Fault::NotAToken, "the token is no text").into());

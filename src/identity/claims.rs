@@ -3,13 +3,15 @@
 //! The rule for types: a registered claim of the wrong type refuses the token; so does a mapped one. What is merely
 //! exposed to policies is taken where it can be told as text, and left out where it cannot.
 
+mod actor;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::settings::{Algorithm, ClaimSettings, IssuerSettings, PrincipalSetting};
+use super::settings::{Algorithm, Carrier, ClaimSettings, IssuerSettings, PrincipalSetting};
 use super::token::{Token, Wrong, base64url};
 use crate::model::{Binding, CredentialFault as Fault, IdentityAttributes, PrincipalKind};
 
@@ -171,7 +173,7 @@ impl Rules {
         let amr = names(claims.get("amr"))?;
         let acr = text(claims, "acr")?;
         let client = client_id == Some(subject) || azp == Some(subject);
-        Ok(IdentityAttributes {
+        let holder = IdentityAttributes {
             client_id: client_id.map(str::to_owned),
             audience: names(claims.get("aud"))?,
             scopes: scopes(claims, mapping)?,
@@ -189,11 +191,18 @@ impl Rules {
             claims: exposed(claims, &mapping.expose)?,
             ..IdentityAttributes::of(
                 self.kind(client),
-                "bearer_jwt",
+                match self.settings.carrier {
+                    Carrier::Authorization => "bearer_jwt",
+                    Carrier::TransactionToken => "transaction_token",
+                },
                 (Arc::clone(&self.issuer), subject.to_owned()),
                 times.expires_at,
             )
-        })
+        };
+        match claims.get("act") {
+            None => Ok(holder),
+            Some(actor) => actor::acting(actor, holder, claims, &self.settings),
+        }
     }
 
     fn kind(&self, client: bool) -> PrincipalKind {

@@ -26,6 +26,8 @@ pub enum SchemeName {
     Jwt,
     /// Bearer tokens that only their issuer can read.
     Introspection,
+    /// Transaction tokens: JWTs in `Txn-Token`.
+    TransactionToken,
     /// Client certificates.
     Certificate,
     /// API keys.
@@ -36,9 +38,10 @@ pub enum SchemeName {
 
 impl SchemeName {
     /// All of them, in the order in which they count where nothing else is said.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Jwt,
         Self::Introspection,
+        Self::TransactionToken,
         Self::Certificate,
         Self::ApiKey,
         Self::Basic,
@@ -50,6 +53,7 @@ impl SchemeName {
         match self {
             Self::Jwt => "jwt",
             Self::Introspection => "introspection",
+            Self::TransactionToken => "transaction_token",
             Self::Certificate => "certificate",
             Self::ApiKey => "api_key",
             Self::Basic => "basic",

@@ -20,7 +20,7 @@ use crate::model::{Challenge, Period, Problem};
 
 pub use api_key::ApiKeySettings;
 pub use basic::BasicSettings;
-pub use issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -123,6 +123,10 @@ impl Settings {
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
+            SchemeName::TransactionToken => {
+                let carrier = Carrier::TransactionToken;
+                self.issuers.iter().any(|issuer| issuer.carrier == carrier)
+            }
             SchemeName::ApiKey => self.api_keys.is_some(),
             SchemeName::Basic => self.basic.is_some(),
             SchemeName::Introspection | SchemeName::Certificate => false,
@@ -136,10 +140,11 @@ impl Settings {
         match scheme {
             SchemeName::Jwt => {
                 let other = self.api_keys.is_some() || self.basic.is_some();
-                (!other || !self.issuers.is_empty()).then_some(Challenge::Bearer)
+                let bearer = |issuer: &IssuerSettings| issuer.carrier != Carrier::TransactionToken;
+                (!other || self.issuers.iter().any(bearer)).then_some(Challenge::Bearer)
             }
             SchemeName::Introspection => Some(Challenge::Bearer),
-            SchemeName::Certificate => None,
+            SchemeName::Certificate | SchemeName::TransactionToken => None,
             SchemeName::ApiKey => self.api_keys.as_ref().map(|keys| Challenge::ApiKey {
                 header: keys.header.to_ascii_lowercase().into(),
             }),

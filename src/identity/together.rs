@@ -8,8 +8,8 @@ use super::carried::ambiguous;
 use super::scheme::SchemeName;
 use super::{Identified, Who};
 
-/// Each credential has to be good. The one whose scheme the operation names first names the caller; the others have to
-/// name the same one, or be combined with it by a rule. Nothing is picked silently.
+/// Each credential has to be good. The caller is named by the one that all others agree with or that a rule combines them
+/// with; of several, by the one whose scheme the operation lists first. Nothing is picked silently.
 pub(super) fn settle<P>(
     all: Vec<(SchemeName, Identified<P>)>,
     accepted: &Accepted,
@@ -28,32 +28,19 @@ pub(super) fn settle<P>(
         }
     }
     known.sort_by_key(|(scheme, _)| accepted.rank(*scheme));
-    let mut known = known.into_iter();
-    let who = match (refused, known.next()) {
-        (Some(refusal), first) => Err((refusal, first)),
-        (None, None) => Ok(None),
-        (None, Some((scheme, holder))) => {
-            let fits = |(other, beside): &(SchemeName, Arc<Known<P>>)| {
-                holder.identity().same_principal(beside.identity())
-                    || accepted.combines(scheme, *other)
-            };
-            if known.as_slice().iter().all(fits) {
-                Ok(Some(holder))
-            } else {
-                let refusal = ambiguous("there are credentials of several callers");
-                Err((refusal, Some((scheme, holder))))
-            }
-        }
-    };
-    let rest = known.map(|(_, holder)| holder);
-    let (who, beside) = match who {
-        Ok(None) => (Ok(Who::Anonymous), Vec::new()),
-        Ok(Some(holder)) => (Ok(Who::Verified(holder)), rest.collect()),
+    let caller = known.iter().position(|(scheme, holder)| {
+        known.iter().all(|(other, beside)| {
+            holder.identity().same_principal(beside.identity())
+                || accepted.combines(*scheme, *other)
+        })
+    });
+    let mut beside: Vec<Arc<Known<P>>> = known.into_iter().map(|(_, holder)| holder).collect();
+    let who = match (refused, caller) {
         // Nobody is the caller then, and the record shows all who were proven.
-        Err((refusal, first)) => {
-            let first = first.map(|(_, holder)| holder);
-            (Err(refusal), first.into_iter().chain(rest).collect())
-        }
+        (Some(refusal), _) => Err(refusal),
+        (None, Some(caller)) => Ok(Who::Verified(beside.remove(caller))),
+        (None, None) if beside.is_empty() => Ok(Who::Anonymous),
+        (None, None) => Err(ambiguous("there are credentials of several callers")),
     };
     Identified {
         who,

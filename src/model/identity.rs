@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Delegation;
+
 /// Who asks, as far as it was proven. "Nobody in particular" is an identity too, so that a public operation is a
 /// policy's decision and never a bypass.
 #[derive(Debug, Clone)]
@@ -30,6 +32,14 @@ impl Caller {
             Self::Verified(identity) => Some(identity),
             Self::Supposed(attributes) => Some(attributes),
         }
+    }
+}
+
+impl Caller {
+    /// On whose behalf the caller acts; `None` for nobody in particular and for who acts for themselves.
+    #[must_use]
+    pub fn delegation(&self) -> Option<Delegation> {
+        self.attributes().and_then(Delegation::of)
     }
 }
 
@@ -94,6 +104,22 @@ pub struct IdentityAttributes {
     pub tenant: Option<String>,
     /// Further claims that the settings expose to policies, each as a set of strings.
     pub claims: BTreeMap<String, Vec<String>>,
+    /// For whom the holder acts, where it does: then it has no roles and groups but those that files give it, and policies
+    /// have to allow both.
+    pub on_behalf: Option<OnBehalf>,
+}
+
+/// For whom somebody acts (RFC 8693, section 4.1).
+#[derive(Debug, Clone)]
+pub struct OnBehalf {
+    /// Whom the token is about, as they would be if they came themselves.
+    pub subject: Box<IdentityAttributes>,
+    /// Who acted before the current actor, the latest first, as `<issuer>|<subject>`. No right follows from it.
+    pub earlier: Vec<String>,
+    /// What for.
+    pub purpose: Option<String>,
+    /// Whether a person approved what is done with this token.
+    pub human_approved: bool,
 }
 
 impl IdentityAttributes {
@@ -126,7 +152,22 @@ impl IdentityAttributes {
             groups: Vec::new(),
             tenant: None,
             claims: BTreeMap::new(),
+            on_behalf: None,
         }
+    }
+
+    /// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
+    #[must_use]
+    pub fn principal_id(&self) -> String {
+        format!("{}|{}", self.issuer, self.subject)
+    }
+
+    /// Whom the credential is about: the holder, or whoever the holder acts for.
+    #[must_use]
+    pub fn subject_of_token(&self) -> &Self {
+        self.on_behalf
+            .as_ref()
+            .map_or(self, |on_behalf| &*on_behalf.subject)
     }
 
     /// Whether the sender proved possession of a key. A bound credential without that proof is refused before anybody

@@ -149,7 +149,7 @@ impl Users {
     pub(super) fn withdraw_all_but(&self, new: &Self) {
         for (name, user) in &self.known {
             let same = new
-                .users
+                .known
                 .get(name)
                 .is_some_and(|kept| Arc::ptr_eq(kept, user));
             if !same {

@@ -18,6 +18,8 @@ pub struct IssuerSettings {
     pub issuer: String,
     /// The audiences this API answers to: a token must name one of them in `aud`, to the letter. Must be set.
     pub audiences: Vec<String>,
+    /// Where the issuer's tokens are carried.
+    pub carrier: Carrier,
     /// The signature algorithms accepted. Only asymmetric ones exist here.
     pub algorithms: Vec<Algorithm>,
     /// Where the issuer's public keys come from: `discovery`, `{jwks_url: ..}` or `{jwks_file: ..}`.
@@ -41,6 +43,12 @@ pub struct IssuerSettings {
     pub claims: ClaimSettings,
     /// What kind of principal a token's holder is.
     pub principal: PrincipalSetting,
+    /// How many actors a token may name (`act`, RFC 8693, section 4.1), one within the other. At most 16; with `0`, tokens
+    /// that name one are refused. The latest actor is the principal, an agent; policies have to allow it and the token's
+    /// subject.
+    pub max_actors: u8,
+    /// Other issuers whose subjects this one's tokens may name as actors. An actor without `iss` is one of the issuer's own.
+    pub actor_issuers: Vec<String>,
     /// The assurance level (0 to 9) of each `acr` value. A value that is not listed is level 0.
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
@@ -52,6 +60,7 @@ impl Default for IssuerSettings {
         Self {
             issuer: String::new(),
             audiences: Vec::new(),
+            carrier: Carrier::Authorization,
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
             keys: KeyPlace::Discovery,
             required: true,
@@ -63,6 +72,8 @@ impl Default for IssuerSettings {
             unknown_kid_interval: Period::seconds(30),
             claims: ClaimSettings::default(),
             principal: PrincipalSetting::Auto,
+            max_actors: 4,
+            actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
         }
@@ -121,6 +132,17 @@ impl Algorithm {
     }
 }
 
+/// Where a token is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// In `Authorization`, as `Bearer` (RFC 6750) or `DPoP` (RFC 9449).
+    Authorization,
+    /// In `Txn-Token`, beside whatever else is there: transaction tokens (draft-ietf-oauth-transaction-tokens), which tell
+    /// within a trust domain on whose behalf a call is made. Their `typ` is `txntoken+jwt`; set `token_types` to it.
+    TransactionToken,
+}
+
 /// Where an issuer's public keys come from.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -147,6 +169,11 @@ pub struct ClaimSettings {
     pub tenant: Option<String>,
     /// Where scopes are found: a string with spaces between them, or an array of strings. Without it: `scope`, else `scp`.
     pub scopes: Option<String>,
+    /// Where the purpose of a delegation is found: a string (`context.delegation.purpose`).
+    pub purpose: Option<String>,
+    /// Where it is found whether a person approved what is done with the token: a boolean
+    /// (`context.delegation.humanApproved`). Anything but `true` is no.
+    pub human_approved: Option<String>,
     /// Further claims for policies, each as a set of strings. Strings, booleans and integers (alone or in an array)
     /// become text; anything else (null, fractions, objects) is left out.
     pub expose: Vec<String>,
@@ -185,6 +212,12 @@ impl IssuerSettings {
         }
         found.texts("audiences", &self.audiences);
         found.texts("token_types", &self.token_types);
+        if self.max_actors > 16 {
+            found.say("max_actors", "must be at most 16");
+        }
+        for issuer in &self.actor_issuers {
+            found.text("actor_issuers", issuer);
+        }
         if self.algorithms.is_empty() {
             found.say("algorithms", "must name at least one algorithm");
         }
@@ -258,6 +291,8 @@ impl ClaimSettings {
         }
         for (field, path) in [
             ("claims.tenant", &self.tenant),
+            ("claims.purpose", &self.purpose),
+            ("claims.human_approved", &self.human_approved),
             ("claims.scopes", &self.scopes),
         ] {
             if path.as_ref().is_some_and(|path| !plain(path)) {
