@@ -182,7 +182,7 @@ fn curve(criterion: &mut Criterion, axis: &str, at: usize, (policies, entities):
     let snapshot = house.pipeline.snapshots.current().expect("a bundle");
     let case = Case::new(&snapshot);
     let judgement = snapshot.policies.judge(case.question());
-    assert!(judgement.verdict.is_ok(), "{judgement:?}");
+    assert!(judgement.verdict.permitted(), "{judgement:?}");
     criterion.bench_function(&format!("{axis}/sliced/{at}"), |bencher| {
         bencher.iter(|| snapshot.policies.judge(case.question()));
     });
@@ -245,25 +245,16 @@ fn caller(policies: &Policies, service: &str, now: Timestamp) -> Principal {
             .collect::<Vec<_>>()
     };
     policies.supposed(&IdentityAttributes {
-        kind: PrincipalKind::User,
-        scheme: "bearer_jwt",
-        issuer: "https://login.example.com".into(),
-        subject: "user-7".to_owned(),
-        client_id: None,
         audience: texts(&["https://api.example.com"]),
         scopes: texts(&["openid", "profile", &format!("{service}:read")]),
-        amr: Vec::new(),
-        acr: None,
         assurance: 1,
-        auth_time: None,
-        issued_at: None,
-        expires_at: now + SignedDuration::from_hours(1),
-        token_id: None,
-        sender_constrained: false,
         roles: texts(&[&format!("{service}-viewer"), "employee", "on-call"]),
-        groups: Vec::new(),
-        tenant: None,
-        claims: std::collections::BTreeMap::new(),
+        ..IdentityAttributes::of(
+            PrincipalKind::User,
+            "bearer_jwt",
+            ("https://login.example.com".into(), "user-7".to_owned()),
+            now + SignedDuration::from_hours(1),
+        )
     })
 }
 

@@ -10,6 +10,7 @@ mod desk;
 mod excerpt;
 mod explain;
 mod generate;
+mod keys;
 mod paint;
 #[cfg(feature = "prove")]
 mod prove;
@@ -75,6 +76,8 @@ enum Command {
     Bundle(bundle::BundleCommand),
     /// Take trust back from tokens, people, clients, sessions, keys or issuers, at once
     Revoke(revoke::RevokeCommand),
+    /// Make, list, take back and replace API keys
+    Keys(keys::KeysCommand),
     /// Run the bundle's tests
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
         Command::Revoke(command) => revoke::run(&command).map(passed),
+        Command::Keys(command) => keys::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
         Command::Explain(command) => explain::run(&command).map(|()| DONE),

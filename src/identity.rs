@@ -13,6 +13,9 @@
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
 //! | `certificate` | the scheme of client certificates |
+//! | `api_key` | the scheme of API keys, and the file that holds them |
+//! | `basic` | the scheme of user names and passwords |
+//! | `watched` | files that are read again when they change |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -29,6 +32,8 @@
 //! refusal: it is [`Who::Anonymous`], and policies judge it.
 
 mod acceptance;
+mod api_key;
+mod basic;
 mod bearer;
 mod cache;
 mod carried;
@@ -50,6 +55,7 @@ mod supposed;
 mod together;
 mod token;
 mod transaction;
+mod watched;
 
 #[cfg(test)]
 mod testing;
@@ -63,7 +69,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::acceptance::Acceptance;
+use self::acceptance::{Acceptance, Accepted};
+use self::api_key::ApiKeys;
+use self::basic::Basic;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
@@ -76,10 +84,12 @@ use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
-    AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId,
-    VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, Problem, Refusal,
+    SnapshotId, VerifiedIdentity,
 };
 
+pub use api_key::{FreshKey, HashKey, KeyEntry, KeyFile, KeyState, Owner, is_yaml};
+pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
@@ -89,9 +99,10 @@ pub use revocation::{
 };
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, Carrier, CertificateSettings, ClaimSettings, ForwardedHeader,
-    ForwardedSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
-    RevocationSettings, RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
+    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
+    ClaimSettings, ForwardedHeader, ForwardedSettings, IssuerSettings, KeyPlace, NameFrom,
+    NameSettings, PrincipalSetting, RevocationSettings, RouteSettings, Settings,
+    TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -100,7 +111,8 @@ fn schemes(
     settings: &Settings,
     sources: &[Arc<KeySource>],
     certificates: Option<Certificate>,
-) -> Result<Vec<Listed>, &'static str> {
+    (clock, background): (&Arc<dyn Clock>, &Handle),
+) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
@@ -111,7 +123,14 @@ fn schemes(
         Box::new(TransactionToken::new(transaction)),
     ];
     all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
-    all.into_iter().map(Listed::new).collect()
+    if let Some(keys) = &settings.api_keys {
+        all.push(Box::new(ApiKeys::start(keys, clock, background)?));
+    }
+    if let Some(basic) = &settings.basic {
+        all.push(Box::new(Basic::start(basic, clock, background)?));
+    }
+    let listed: Result<_, _> = all.into_iter().map(Listed::new).collect();
+    listed.map_err(|message| vec![Problem::new(message)])
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
@@ -138,6 +157,8 @@ pub struct Identified<P> {
     pub beside: Vec<Arc<Known<P>>>,
     /// Whether a proof was found in the cache; `None` where none was looked for.
     pub cache_hit: Option<bool>,
+    /// How callers of this operation may prove who they are.
+    pub challenges: Arc<[Challenge]>,
     /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
     pub cold: Vec<ColdStep>,
 }
@@ -239,11 +260,12 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .chain(papers)
             .map(|task| task.abort_handle())
             .collect();
-        let schemes = schemes(settings, &sources, certificates)
-            .map_err(|message| vec![Problem::new(message)])?;
+        let schemes = schemes(settings, &sources, certificates, (&clock, background))?;
         Ok(Arc::new(Self {
             schemes,
-            acceptance: Acceptance::new(&settings.routes, settings.schemes()),
+            acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
+                settings.challenge(scheme)
+            }),
             possession: Possession::new(clients),
             cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
             authorities,
@@ -267,6 +289,18 @@ impl<P: Send + Sync + 'static> Identity<P> {
         finish: impl Fn(&VerifiedIdentity) -> P + Send + Sync,
     ) -> Identified<P> {
         let accepted = self.acceptance.of(request, operation);
+        let asked = (request, accepted);
+        let mut identified = self.ask(asked, (arrival, snapshot), &finish).await;
+        identified.challenges = Arc::clone(&accepted.challenges);
+        identified
+    }
+
+    async fn ask(
+        &self,
+        (request, accepted): (&AccessRequest, &Accepted),
+        (arrival, snapshot): (&Arrival, &SnapshotId),
+        finish: &(impl Fn(&VerifiedIdentity) -> P + Send + Sync),
+    ) -> Identified<P> {
         let carried = match Carried::read(request) {
             Ok(carried) => carried,
             Err(refusal) => return Identified::at_once(Err(refusal), None),
@@ -280,14 +314,14 @@ impl<P: Send + Sync + 'static> Identity<P> {
         };
         let names = first.listed.name();
         let first = self
-            .know(&first, &carried, (arrival, snapshot), &finish)
+            .know(&first, &carried, (arrival, snapshot), finish)
             .await;
         if found.more.is_empty() {
             return first;
         }
         let mut all = vec![(names, first)];
         for held in &found.more {
-            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), &finish)).await;
+            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), finish)).await;
             all.push((held.listed.name(), one));
         }
         together::settle(all, accepted)
@@ -446,6 +480,7 @@ impl<P> Identified<P> {
             who,
             beside: Vec::new(),
             cache_hit,
+            challenges: Arc::default(),
             cold: Vec::new(),
         }
     }

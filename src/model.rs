@@ -5,6 +5,7 @@
 //! `assertion`, so that one search finds every place that claims proof.
 
 mod bytes;
+mod challenge;
 mod clock;
 mod decision;
 mod facts;
@@ -25,6 +26,7 @@ pub mod json;
 pub mod yaml;
 
 pub use bytes::every_byte;
+pub use challenge::Challenge;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
     ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,

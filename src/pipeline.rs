@@ -159,6 +159,7 @@ impl Road<'_> {
             .collect();
         let certified = identified.certified();
         trail.cold = identified.cold;
+        trail.challenges = identified.challenges;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 

@@ -20,6 +20,10 @@ pub(super) enum Denial {
     Revoked(Arc<Entry>),
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
+    /// Too many like it were judged already. Never remembered.
+    TooMany(&'static str),
+    /// The time this request had ended first. Never remembered.
+    TooLate(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -34,12 +38,23 @@ impl Denial {
         }
     }
 
+    /// A fault that the credential shows of itself.
+    pub(super) fn fault(fault: Fault, detail: &'static str) -> Self {
+        Self::Fault {
+            fault,
+            detail,
+            ground: None,
+        }
+    }
+
     /// Whether the same credential can only fail again: nothing that time or new keys could heal is remembered.
     pub(super) fn lasts(&self) -> bool {
         let fault = match self {
             Self::Fault { fault, .. } => fault,
             Self::Revoked(_) => return true,
-            Self::KeysUnavailable(_) | Self::Internal(_) => return false,
+            Self::KeysUnavailable(_) | Self::TooMany(_) | Self::TooLate(_) | Self::Internal(_) => {
+                return false;
+            }
         };
         match fault {
             Fault::NotAToken
@@ -51,7 +66,9 @@ impl Denial {
             | Fault::Signature
             | Fault::Claims
             | Fault::Certificate
-            | Fault::Revoked => true,
+            | Fault::Unregistered
+            | Fault::Revoked
+            | Fault::Password => true,
             Fault::Malformed
             | Fault::Scheme
             | Fault::TooLong
@@ -59,7 +76,8 @@ impl Denial {
             | Fault::Expired
             | Fault::NotYetValid
             | Fault::Lifetime
-            | Fault::Possession => false,
+            | Fault::Possession
+            | Fault::Misplaced => false,
         }
     }
 
@@ -73,6 +91,8 @@ impl Denial {
                 Reason::CredentialInvalid(Fault::Revoked),
                 "the credential was revoked",
             ),
+            Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
+            Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
@@ -105,6 +125,8 @@ mod tests {
         }
         assert!(!Denial::KeysUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
+        assert!(!Denial::TooMany("").lasts());
+        assert!(!Denial::TooLate("").lasts());
         assert!(Denial::from(Wrong(Fault::Signature, "")).lasts());
     }
 }

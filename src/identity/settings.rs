@@ -1,5 +1,7 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
+mod api_key;
+mod basic;
 mod certificate;
 mod issuer;
 mod revocation;
@@ -8,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -15,8 +18,10 @@ use serde::Deserialize;
 
 pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
-use crate::model::{Period, Problem};
+use crate::model::{Challenge, Period, Problem};
 
+pub use api_key::ApiKeySettings;
+pub use basic::BasicSettings;
 pub use certificate::{
     CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
     TrustDomainSettings, WithoutCrl,
@@ -33,6 +38,10 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// Whose client certificates are accepted. Without it, a certificate names nobody.
     pub certificates: Option<CertificateSettings>,
+    /// API keys. Without this section there are none.
+    pub api_keys: Option<ApiKeySettings>,
+    /// User names and passwords, for legacy clients. Without this section they are refused.
+    pub basic: Option<BasicSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -50,6 +59,8 @@ impl Default for Settings {
         Self {
             issuers: Vec::new(),
             certificates: None,
+            api_keys: None,
+            basic: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
             revocation: RevocationSettings::default(),
@@ -104,6 +115,12 @@ impl Settings {
             found.place = "identity.certificates".into();
             certificates.check(&mut found);
         }
+        if let Some(settings) = &self.api_keys {
+            settings.check(&mut found);
+        }
+        if let Some(settings) = &self.basic {
+            settings.check(&mut found);
+        }
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -130,9 +147,29 @@ impl Settings {
                 let carrier = Carrier::TransactionToken;
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
-            SchemeName::Introspection | SchemeName::ApiKey | SchemeName::Basic => false,
+            SchemeName::ApiKey => self.api_keys.is_some(),
+            SchemeName::Basic => self.basic.is_some(),
+            SchemeName::Introspection => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
+    }
+
+    /// What a caller who lacks a credential of this scheme is told. Nothing for one that no header can carry, and nothing
+    /// for bearer tokens where no issuer is configured and something else is.
+    pub(super) fn challenge(&self, scheme: SchemeName) -> Option<Challenge> {
+        match scheme {
+            SchemeName::Jwt => {
+                let other = self.api_keys.is_some() || self.basic.is_some();
+                let bearer = |issuer: &IssuerSettings| issuer.carrier != Carrier::TransactionToken;
+                (!other || self.issuers.iter().any(bearer)).then_some(Challenge::Bearer)
+            }
+            SchemeName::Introspection => Some(Challenge::Bearer),
+            SchemeName::Certificate | SchemeName::TransactionToken => None,
+            SchemeName::ApiKey => self.api_keys.as_ref().map(|keys| Challenge::ApiKey {
+                header: keys.header.to_ascii_lowercase().into(),
+            }),
+            SchemeName::Basic => Some(Challenge::Basic),
+        }
     }
 }
 
@@ -221,8 +258,12 @@ impl Found {
     }
 
     pub(super) fn count(&mut self, field: &str, value: u64) {
+        self.within(field, value, 1..=10_000_000);
+    }
+
+    pub(super) fn within(&mut self, field: &str, value: u64, bounds: RangeInclusive<u64>) {
         let setting = format!("{}.{field}", self.place);
         self.problems
-            .extend(Problem::out_of_bounds(&setting, value, 1..=10_000_000));
+            .extend(Problem::out_of_bounds(&setting, value, bounds));
     }
 }

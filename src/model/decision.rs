@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
+use super::{AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Refusal, Severity};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,6 +206,8 @@ pub struct Trail {
     pub caller: Option<Caller>,
     /// Who else was proven by credentials of the same request.
     pub beside: Vec<Caller>,
+    /// How callers of this operation may prove who they are.
+    pub challenges: Arc<[Challenge]>,
     /// In which circumstances.
     pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
@@ -236,6 +238,7 @@ impl Trail {
             matched: None,
             caller: None,
             beside: Vec::new(),
+            challenges: Arc::default(),
             facts: None,
             cache_hit: None,
             determining: Vec::new(),

@@ -124,8 +124,14 @@ pub enum CredentialFault {
     Possession,
     /// The client certificate cannot be read, is none of a client, or has no single name.
     Certificate,
-    /// The credential was revoked before its time.
+    /// It stands where credentials are not read: in the query, or a password on a connection without TLS.
+    Misplaced,
+    /// There is no such API key.
+    Unregistered,
+    /// It was taken back before its time.
     Revoked,
+    /// There is no such user, or it is another password.
+    Password,
 }
 
 impl CredentialFault {
@@ -150,7 +156,10 @@ impl CredentialFault {
             Self::Claims => "claims",
             Self::Possession => "possession",
             Self::Certificate => "certificate",
+            Self::Misplaced => "misplaced",
+            Self::Unregistered => "unregistered",
             Self::Revoked => "revoked",
+            Self::Password => "password",
         }
     }
 }

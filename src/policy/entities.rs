@@ -11,6 +11,7 @@ use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
 use cedar_policy_core::entities::{Entities, TCComputation};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
+use jiff::Timestamp;
 use smol_str::SmolStr;
 
 use super::statics::StaticEntities;
@@ -66,6 +67,7 @@ impl StaticEntities {
         let account = spiffe.and_then(SpiffeId::service_account);
         let listed = listed_ancestors(known).chain(trust_domain);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
+        let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));
         // The tier of an agent that no file names is the lowest; files always say one, see `statics`.
         let unranked = kind == Kind::Agent && known.is_none();
         let attributes = [
@@ -75,7 +77,13 @@ impl StaticEntities {
             ("spiffeId", spiffe.map(|id| id.as_str().into())),
             ("namespace", account.map(|(namespace, _)| namespace.into())),
             ("serviceAccount", account.map(|(_, name)| name.into())),
-            ("kind", (kind == Kind::Client).then(|| "oauth".into())),
+            ("kind", client.map(|client| client.kind.into())),
+            (
+                "keyIssuedAt",
+                client
+                    .and_then(|client| client.key_issued_at)
+                    .and_then(datetime),
+            ),
             ("tier", unranked.then(|| 0.into())),
         ];
         let attributes = over_known(known, attributes);
@@ -147,6 +155,26 @@ impl StaticEntities {
         ];
         let attributes = over_known(known, attributes);
         entity(uid, attributes, ancestors, known_tags(known))
+    }
+}
+
+/// What policies can read of a client: what it proved itself with, and since when it has its API key.
+#[derive(Clone, Copy)]
+struct ClientFacts {
+    kind: &'static str,
+    key_issued_at: Option<Timestamp>,
+}
+
+impl ClientFacts {
+    fn of(identity: &IdentityAttributes) -> Self {
+        let key = identity.scheme == "api_key";
+        Self {
+            kind: match identity.scheme {
+                own @ ("api_key" | "basic") => own,
+                _ => "oauth",
+            },
+            key_issued_at: identity.issued_at.filter(|_| key),
+        }
     }
 }
 

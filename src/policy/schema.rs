@@ -320,6 +320,7 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         amr: list(),
         acr: some(),
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
+        issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
         spiffe: full
             .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
@@ -331,7 +332,8 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         claims: some().map(|name| (name, list())).into_iter().collect(),
         ..IdentityAttributes::of(
             kind,
-            "bearer_jwt",
+            // Says the most of a client.
+            if full { "api_key" } else { "bearer_jwt" },
             ("https://probe.invalid".into(), "x".to_owned()),
             Timestamp::UNIX_EPOCH,
         )

@@ -10,6 +10,7 @@ mod bounds;
 mod decide;
 mod explain;
 mod judge;
+mod keys;
 mod replay;
 
 use std::io::Write;

@@ -8,6 +8,8 @@
 )]
 
 mod answers;
+mod api_keys;
+mod basic;
 mod caching;
 mod child;
 mod credentials;
