@@ -26,7 +26,8 @@ pub mod yaml;
 pub use bytes::every_byte;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
-    ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,
+    ColdStep, Decision, DecisionCache, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault,
+    SnapshotId, Trail,
 };
 pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,

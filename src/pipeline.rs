@@ -16,7 +16,7 @@ use crate::identity::{Identity, Who};
 use crate::model::{
     AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
 };
-use crate::policy::{Principal, Question};
+use crate::policy::{Memory, Principal, Question};
 use crate::telemetry::Telemetry;
 
 pub use rehearsal::Supposed;
@@ -36,6 +36,8 @@ pub struct Pipeline {
     pub identity: Arc<Identity<Principal>>,
     /// In which circumstances.
     pub context: Context,
+    /// What was judged before.
+    pub memory: Memory,
     /// What would have been decided otherwise.
     pub shadow: Shadow,
     /// Who is told of every decision.
@@ -73,6 +75,7 @@ impl Pipeline {
             snapshot: &snapshot,
             identity: &self.identity,
             context: &self.context,
+            memory: &self.memory,
         };
         road.walk(asked, trail).await
     }
@@ -105,6 +108,8 @@ pub struct Road<'a> {
     pub identity: &'a Identity<Principal>,
     /// In which circumstances.
     pub context: &'a Context,
+    /// What was judged before.
+    pub memory: &'a Memory,
 }
 
 impl Road<'_> {
@@ -150,7 +155,7 @@ impl Road<'_> {
         let facts = &*trail.facts.insert(facts);
 
         // May they?
-        let judgement = snapshot.policies.judge(Question {
+        let question = Question {
             principal: match &who {
                 Who::Anonymous => snapshot.policies.anonymous(),
                 Who::Verified(known) => known.principal(),
@@ -158,7 +163,9 @@ impl Road<'_> {
             request,
             matched,
             facts,
-        });
+        };
+        let (judgement, recalled) = snapshot.policies.recall(question, self.memory);
+        trail.decision_cache = Some(recalled);
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;

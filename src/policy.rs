@@ -7,7 +7,7 @@
 //!
 //! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
 //! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision
-//! against Cedar's own authorizer.
+//! against Cedar's own authorizer. [`Memory`] remembers judgements by everything they were made from.
 
 mod bundle;
 mod entities;
@@ -16,10 +16,12 @@ mod explain;
 mod judge;
 mod links;
 mod lint;
+mod memory;
 mod nearest;
 mod obligation;
 mod placeless;
 mod print;
+mod reading;
 mod reads;
 mod schema;
 mod slice;
@@ -41,10 +43,12 @@ pub use entities::Principal;
 pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
+pub use memory::{CacheSettings, DecisionSettings, Memory};
 pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
 
-use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
+use crate::model::{DecisionCache, IdentityAttributes, Operation, Problem, VerifiedIdentity};
+use judge::Finding;
 use schema::{action_entity, resource_kind};
 use slice::{CompiledPolicy, Slice};
 use source::Sources;
@@ -165,8 +169,25 @@ impl Policies {
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
             Some(slice) => slice.judge(&self.statics, question),
-            None => Judgement::impossible("the operation has no action in the schema"),
+            None => no_action().into_judgement(),
         }
+    }
+
+    /// Judges one request, or says what was judged when everything that policies can read was the same.
+    #[must_use]
+    pub fn recall(&self, question: Question<'_>, memory: &Memory) -> (Judgement, DecisionCache) {
+        let Some(slice) = self.slices.get(&question.matched.operation.id) else {
+            return (no_action().into_judgement(), DecisionCache::Bypass);
+        };
+        let Some(key) = memory.key(slice, question) else {
+            return (slice.judge(&self.statics, question), DecisionCache::Bypass);
+        };
+        if let Some(known) = memory.get(&key) {
+            return (known.judgement(), DecisionCache::Hit);
+        }
+        let found = Arc::new(slice.find(&self.statics, question));
+        memory.keep(key, Arc::clone(&found));
+        (found.judgement(), DecisionCache::Miss)
     }
 
     /// Each policy's id, and the file and line where it stands; in no order.
@@ -212,6 +233,10 @@ impl Policies {
     pub fn reads(&self, operation: &Operation, principal: &Principal) -> Option<&ReadSet> {
         self.slices.get(&operation.id)?.reads(principal.0.kind)
     }
+}
+
+fn no_action() -> Finding {
+    Finding::impossible("the operation has no action in the schema")
 }
 
 /// Both, or everything that is wrong with either.

@@ -16,7 +16,7 @@ use crate::identity::Identity;
 use crate::model::{Clock, Decision, ManualClock, Problem, SystemClock};
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Road, Snapshot};
-use crate::policy::Principal;
+use crate::policy::{Memory, Principal};
 use crate::rehearsal::{Answer, Asking, Form, Line, Lines, MAX_LINE, NoRequest, Reader};
 
 /// How long the first of Envoy's checks waits for the issuers' keys. Without them it is answered as the server answers.
@@ -166,6 +166,7 @@ impl Desk {
             snapshot: &self.snapshot,
             identity: &proof.identity,
             context: &self.staging.context,
+            memory: &Memory::none(),
         };
         let decision = proof.runtime.block_on(road.decide(asked));
         self.proof = Some(proof);

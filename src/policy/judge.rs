@@ -32,6 +32,17 @@ pub struct Question<'a> {
     pub facts: &'a Facts,
 }
 
+impl<'a> Question<'a> {
+    pub(super) fn evidence(self) -> Evidence<'a> {
+        Evidence {
+            principal: &self.principal.0,
+            request: self.request,
+            matched: self.matched,
+            facts: self.facts,
+        }
+    }
+}
+
 /// What the policies say of one request.
 #[derive(Debug)]
 pub struct Judgement {
@@ -45,7 +56,17 @@ pub struct Judgement {
     pub notes: Notes,
 }
 
-impl Judgement {
+/// What evaluating came to: a judgement in waiting. It holds everything a judgement says, so that one can be made of it
+/// again; the permit is made with the judgement, and only there.
+#[derive(Debug)]
+pub(super) struct Finding {
+    verdict: Result<(), Refusal>,
+    determining: Vec<Arc<str>>,
+    faults: Vec<PolicyFault>,
+    notes: Notes,
+}
+
+impl Finding {
     /// A denial because the question could not even be put.
     pub(super) fn impossible(detail: &'static str) -> Self {
         Self {
@@ -53,6 +74,27 @@ impl Judgement {
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),
+        }
+    }
+
+    /// The judgement, of a finding that is kept.
+    pub(super) fn judgement(&self) -> Judgement {
+        Self {
+            verdict: self.verdict.clone(),
+            determining: self.determining.clone(),
+            faults: self.faults.clone(),
+            notes: self.notes.clone(),
+        }
+        .into_judgement()
+    }
+
+    /// The judgement.
+    pub(super) fn into_judgement(self) -> Judgement {
+        Judgement {
+            verdict: self.verdict.map(|()| Permit::assertion()),
+            determining: self.determining,
+            faults: self.faults,
+            notes: self.notes,
         }
     }
 }
@@ -68,10 +110,15 @@ struct Tally<'a> {
 impl Slice {
     /// Judges one request of this slice's operation.
     pub(super) fn judge(&self, statics: &StaticEntities, question: Question<'_>) -> Judgement {
+        self.find(statics, question).into_judgement()
+    }
+
+    /// The same, not yet said. It depends on nothing that [`Slice::key`] does not name.
+    pub(super) fn find(&self, statics: &StaticEntities, question: Question<'_>) -> Finding {
         let principal = &question.principal.0;
         let resource = statics.resource(question.matched, &self.target);
         let Some(tally) = self.tally(&resource, question) else {
-            return Judgement::impossible("the entities of the request contradict each other");
+            return Finding::impossible("the entities of the request contradict each other");
         };
         let verdict = verdict(&tally, principal.kind == Kind::Anonymous);
         let determining = if verdict.is_ok() {
@@ -79,7 +126,7 @@ impl Slice {
         } else {
             &tally.forbids
         };
-        Judgement {
+        Finding {
             determining: determining
                 .iter()
                 .map(|policy| Arc::clone(&policy.id))
@@ -94,12 +141,7 @@ impl Slice {
     fn tally<'a>(&'a self, resource: &'a Arc<Entity>, question: Question<'a>) -> Option<Tally<'a>> {
         let principal = &question.principal.0;
         let plan = self.plan(principal.kind);
-        let evidence = Evidence {
-            principal,
-            request: question.request,
-            matched: question.matched,
-            facts: question.facts,
-        };
+        let evidence = question.evidence();
         // INVARIANT: principal, action and resource are always here, see `entities`.
         let entities = store(
             [
@@ -171,7 +213,7 @@ fn truth(value: &Value) -> Result<bool, String> {
 
 /// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
 /// applies allows; everything else denies.
-fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
+fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<(), Refusal> {
     if let Some(refusal) = forbidden(tally, anonymous) {
         return Err(refusal);
     }
@@ -180,7 +222,7 @@ fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
         return Err(Refusal::new(Reason::PolicyError, detail));
     }
     if !tally.permits.is_empty() {
-        return Ok(Permit::assertion());
+        return Ok(());
     }
     Err(if anonymous {
         Refusal::new(

@@ -2,6 +2,7 @@
 
 mod files;
 pub(super) mod fixture;
+mod memory;
 mod oracle;
 mod verdicts;
 

@@ -29,6 +29,8 @@ pub struct Observation {
     pub reload_failures: u64,
     /// How many verified tokens are cached.
     pub cached_tokens: u64,
+    /// How many judgements are remembered.
+    pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
     pub shadow_disagreements: u64,
     /// How many decisions they were not asked about, because they were too slow, since the start.
@@ -92,7 +94,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 3] = [
+    let numbers: [Number; 4] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -105,6 +107,11 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.token.cache.entries",
             "Verified tokens in the cache.",
             |seen| seen.cached_tokens,
+        ),
+        (
+            "cardea.decision.cache.entries",
+            "Judgements that are remembered.",
+            |seen| seen.remembered_judgements,
         ),
     ];
     for (name, description, number) in numbers {
