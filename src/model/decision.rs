@@ -115,13 +115,16 @@ pub struct Notes {
 pub enum DecisionCache {
     /// The same was judged before, from the same facts.
     Hit,
-    /// It was not, and is remembered now.
+    /// It was not, and is remembered now, unless a policy failed.
     Miss,
     /// It was not looked for: policies read the clock, what they read is too long to remember, or nothing is remembered.
     Bypass,
 }
 
 impl DecisionCache {
+    /// All results.
+    pub const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Bypass];
+
     /// The label in logs, metrics and spans.
     #[must_use]
     pub fn as_str(self) -> &'static str {

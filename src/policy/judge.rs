@@ -77,6 +77,12 @@ impl Finding {
         }
     }
 
+    /// Whether it would be found again. An error need not be: Cedar's evaluator stops short where the stack of a thread
+    /// grows scarce, for one.
+    pub(super) fn lasts(&self) -> bool {
+        self.faults.is_empty() && !matches!(&self.verdict, Err(no) if no.reason == Reason::Internal)
+    }
+
     /// The judgement, of a finding that is kept.
     pub(super) fn judgement(&self) -> Judgement {
         Self {

@@ -90,8 +90,11 @@ impl Memory {
         self.known.as_ref()?.get(key)
     }
 
+    /// Remembers a finding, unless it is of an error.
     pub(super) fn keep(&self, key: Key, finding: Arc<Finding>) {
-        if let Some(known) = &self.known {
+        if let Some(known) = &self.known
+            && finding.lasts()
+        {
             known.insert(key, finding);
         }
     }

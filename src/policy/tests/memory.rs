@@ -140,9 +140,8 @@ const FACTS: [Change; 53] = [
     ),
     (
         "signals.rateRatioPct",
-        // The error's words hold the number.
-        |w| w.facts.signals.rate_ratio_pct = i64::MAX,
-        "context.signals.rateRatioPct * 3 > 6",
+        |w| w.facts.signals.rate_ratio_pct = 7,
+        "context.signals.rateRatioPct * 3 > 20",
     ),
     (
         "signals.authFailPct",
@@ -608,6 +607,19 @@ fn only_callers_whose_policies_read_the_clock_are_judged_anew() {
     ] {
         callers.judge(world, &memory);
         assert_eq!(callers.judge(world, &memory).1, expected);
+    }
+}
+
+#[test]
+fn c8_a_judgement_with_an_error_is_made_anew() {
+    let policies = one_policy("context.signals.rateRatioPct * 3 > 6");
+    let (mut callers, memory) = (Callers::new(&policies), memory());
+    let mut world = World::new("a0.get", "1");
+    world.facts.signals.rate_ratio_pct = i64::MAX;
+    for _ in 0..3 {
+        let (said, recalled) = callers.judge(&world, &memory);
+        assert!(said.contains("overflow"), "{said}");
+        assert_eq!(recalled, DecisionCache::Miss);
     }
 }
 
