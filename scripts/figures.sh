@@ -11,6 +11,7 @@ wanted="
 decide_warm_100_p50_us <= 20
 decide_warm_100_p99_us <= 50
 grpc_ratio_allow_all >= 0.6
+grpc_ratio_allow_all_memo >= 0.8
 grpc_warm_p50_us
 grpc_warm_p99_us
 uds_over_tcp_cpu
