@@ -122,9 +122,6 @@ pub enum DecisionCache {
 }
 
 impl DecisionCache {
-    /// All results.
-    pub const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Bypass];
-
     /// The label in logs, metrics and spans.
     #[must_use]
     pub fn as_str(self) -> &'static str {

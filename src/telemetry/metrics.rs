@@ -22,7 +22,7 @@ use super::logs::Lines;
 use super::observed::{self, Observer};
 use super::operations::Operations;
 use super::traces::Traces;
-use crate::model::{Decision, DecisionCache, Effect, Outcome, Period, Problem, Reason, Trail};
+use crate::model::{Decision, Effect, Outcome, Period, Problem, Reason};
 
 /// How often metrics leave, and how many there may be.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -80,7 +80,8 @@ pub(super) struct Metrics {
 struct Instruments {
     decisions: Counter<u64>,
     duration: Histogram<f64>,
-    lookups: Arc<Lookups>,
+    lookups: Counter<u64>,
+    recalls: Counter<u64>,
     credential_faults: Counter<u64>,
     policy_errors: Counter<u64>,
     panics: Counter<u64>,
@@ -166,7 +167,14 @@ impl Metrics {
                 KeyValue::new("cold", cold),
             ],
         );
-        all.lookups.count(trail);
+        if let Some(hit) = trail.cache_hit {
+            let result = if hit { "hit" } else { "miss" };
+            all.lookups.add(1, &[KeyValue::new("result", result)]);
+        }
+        if let Some(recalled) = trail.decision_cache {
+            all.recalls
+                .add(1, &[KeyValue::new("result", recalled.as_str())]);
+        }
         if let Outcome::Refused(refusal) = &decision.outcome
             && let Reason::CredentialInvalid(fault) = &refusal.reason
         {
@@ -201,61 +209,6 @@ impl Metrics {
     }
 }
 
-/// Lookups in the two caches. Every request makes both, and they have five series in all: counted here, they cost an
-/// addition each, where the SDK's counters would hash their labels.
-#[derive(Debug, Default)]
-struct Lookups {
-    tokens: [AtomicU64; 2],
-    judgements: [AtomicU64; 3],
-}
-
-impl Lookups {
-    fn register(meter: &Meter) -> Arc<Self> {
-        let lookups = Arc::new(Self::default());
-        let tokens = Arc::clone(&lookups);
-        meter
-            .u64_observable_counter("cardea.token.cache.lookups")
-            .with_description("Lookups of verified tokens, by result.")
-            .with_unit("{lookup}")
-            .with_callback(move |observer| {
-                for (result, count) in ["hit", "miss"].into_iter().zip(&tokens.tokens) {
-                    let result = KeyValue::new("result", result);
-                    observer.observe(count.load(Ordering::Relaxed), &[result]);
-                }
-            })
-            .build();
-        let judgements = Arc::clone(&lookups);
-        meter
-            .u64_observable_counter("cardea.decision.cache.lookups")
-            .with_description("Lookups of remembered judgements, by result.")
-            .with_unit("{lookup}")
-            .with_callback(move |observer| {
-                for (result, count) in DecisionCache::ALL.into_iter().zip(&judgements.judgements) {
-                    let result = KeyValue::new("result", result.as_str());
-                    observer.observe(count.load(Ordering::Relaxed), &[result]);
-                }
-            })
-            .build();
-        lookups
-    }
-
-    fn count(&self, trail: &Trail) {
-        let [hits, misses] = &self.tokens;
-        match trail.cache_hit {
-            Some(true) => hits.fetch_add(1, Ordering::Relaxed),
-            Some(false) => misses.fetch_add(1, Ordering::Relaxed),
-            None => 0,
-        };
-        let [hits, misses, bypasses] = &self.judgements;
-        match trail.decision_cache {
-            Some(DecisionCache::Hit) => hits.fetch_add(1, Ordering::Relaxed),
-            Some(DecisionCache::Miss) => misses.fetch_add(1, Ordering::Relaxed),
-            Some(DecisionCache::Bypass) => bypasses.fetch_add(1, Ordering::Relaxed),
-            None => 0,
-        };
-    }
-}
-
 impl Instruments {
     fn build(meter: &Meter) -> Self {
         let all = Self {
@@ -270,7 +223,16 @@ impl Instruments {
                 .with_unit("s")
                 .with_boundaries(BOUNDS.to_vec())
                 .build(),
-            lookups: Lookups::register(meter),
+            lookups: meter
+                .u64_counter("cardea.token.cache.lookups")
+                .with_description("Lookups of verified tokens, by result.")
+                .with_unit("{lookup}")
+                .build(),
+            recalls: meter
+                .u64_counter("cardea.decision.cache.lookups")
+                .with_description("Lookups of remembered judgements, by result.")
+                .with_unit("{lookup}")
+                .build(),
             credential_faults: meter
                 .u64_counter("cardea.credential.faults")
                 .with_description("Refused credentials, by what was wrong with them.")

@@ -106,27 +106,13 @@ fn check_size(fields: &[(String, Vec<u8>)], settings: &RequestSettings) -> Resul
     Ok(())
 }
 
-/// `tchar` of RFC 9110, section 5.6.2. The bytes of every header's name are looked up here, in a table: a `match` of so
-/// many ranges is a chain of branches for each.
+/// `tchar` of RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    const TOKENS: [bool; 256] = {
-        let mut tokens = [false; 256];
-        let mut byte = 0_u8;
-        while byte < 0x7f {
-            #[expect(clippy::indexing_slicing, reason = "a byte is an index of 256")]
-            {
-                tokens[byte as usize] = matches!(
-                    byte,
-                    b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'
-                        | b'_' | b'`' | b'|' | b'~'
-                );
-            }
-            byte += 1;
-        }
-        tokens
-    };
-    #[expect(clippy::indexing_slicing, reason = "a byte is an index of 256")]
-    TOKENS[usize::from(byte)]
+    matches!(
+        byte,
+        b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
+            | b'|' | b'~'
+    )
 }
 
 fn bytes_of(field: &HeaderValue) -> &[u8] {

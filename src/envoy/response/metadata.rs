@@ -1,8 +1,6 @@
 //! What every answer leaves in Envoy under `envoy.filters.http.ext_authz`, for its access log and for the filters that
 //! follow.
 
-use std::borrow::Cow;
-
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
@@ -20,7 +18,7 @@ pub(super) fn of(decision: &Decision) -> Struct {
     let trail = &decision.trail;
     let policies = trail.determining.iter().take(MAX_POLICIES);
     let mut entries = vec![
-        ("decision", owned(trail.id.to_string())),
+        ("decision", text(&trail.id.to_string())),
         ("verdict", text(decision.verdict())),
         ("reason", text(decision.reason_code())),
         ("operation", text(decision.operation())),
@@ -40,7 +38,7 @@ pub(super) fn of(decision: &Decision) -> Struct {
         ));
     }
     if let Some(caller) = &trail.caller {
-        entries.push(("principal", owned(principal(caller))));
+        entries.push(("principal", text(&principal(caller))));
     }
     if let Some(snapshot) = &trail.snapshot {
         entries.push(("snapshot", text(snapshot.as_str())));
@@ -72,17 +70,6 @@ fn principal(caller: &Caller) -> String {
 fn text(text: &str) -> Value {
     Value {
         kind: Some(Kind::StringValue(shown(text, MAX_TEXT).into_owned())),
-    }
-}
-
-/// The same of text that need not be copied.
-fn owned(text: String) -> Value {
-    let text = match shown(&text, MAX_TEXT) {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(shown) => shown,
-    };
-    Value {
-        kind: Some(Kind::StringValue(text)),
     }
 }
 
