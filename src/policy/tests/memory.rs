@@ -661,23 +661,20 @@ fn what_is_kept_is_bounded_and_nothing_is_kept_where_it_is_switched_off() {
 
 #[test]
 fn c4_objects_and_parameters_are_not_read_across_their_borders() {
-    let policies = one_policy("context.request.params.hasTag(\"id\")");
-    let (mut callers, memory) = (Callers::new(&policies), memory());
-    for id in ["1", "2", "1,2", "a/b", "a%2Fb", "a%252Fb", "", "1\0"] {
-        for _ in 0..2 {
-            let mut world = World::new("a0.get", "1");
-            world.matched.parameters = vec![("id".into(), id.to_owned())];
-            let (_, recalled) = callers.judge(&world, &memory);
-            // Each is met for the first time once.
-            let seen = callers.known.entry(format!("object {id}"));
-            let first = matches!(seen, std::collections::btree_map::Entry::Vacant(_));
-            seen.or_insert_with(|| policies.anonymous().clone());
-            let expected = if first {
-                DecisionCache::Miss
-            } else {
-                DecisionCache::Hit
-            };
-            assert_eq!(recalled, expected, "{id}");
+    // Once the object alone tells two requests apart, and once its parameter does too.
+    for condition in [
+        "context.tls.mutual",
+        "context.request.params.hasTag(\"id\")",
+    ] {
+        let policies = one_policy(condition);
+        let (mut callers, memory) = (Callers::new(&policies), memory());
+        for expected in [DecisionCache::Miss, DecisionCache::Hit] {
+            for id in ["1", "2", "1,2", "a/b", "a%2Fb", "a%252Fb", "", "1\0"] {
+                let mut world = World::new("a0.get", "1");
+                world.matched.parameters = vec![("id".into(), id.to_owned())];
+                let (_, recalled) = callers.judge(&world, &memory);
+                assert_eq!(recalled, expected, "{condition}: {id}");
+            }
         }
     }
 }
