@@ -6,8 +6,13 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `scheme` | finds the credential in the request; what a credential scheme has to offer |
+//! | `carried` | what a request carries that may say who asks |
+//! | `scheme` | what a credential scheme has to offer, and which credentials a request presents |
+//! | `acceptance` | which schemes an operation accepts |
+//! | `together` | what several credentials on one request come to |
+//! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
@@ -18,11 +23,13 @@
 //! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
-//! policies say: a request with several credentials, and a credential that is not valid. No credential is no refusal: it
-//! is [`Who::Anonymous`], and policies judge it.
+//! policies say: credentials of several callers that no rule combines, and a credential that is not valid. No credential is no
+//! refusal: it is [`Who::Anonymous`], and policies judge it.
 
+mod acceptance;
 mod bearer;
 mod cache;
+mod carried;
 mod claims;
 mod crypto;
 mod denial;
@@ -31,11 +38,14 @@ mod fetch;
 mod ground;
 mod jwk;
 mod keys;
+mod possession;
 mod ready;
 mod scheme;
 mod settings;
 mod supposed;
+mod together;
 mod token;
+mod transaction;
 
 #[cfg(test)]
 mod testing;
@@ -49,12 +59,16 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use self::acceptance::Acceptance;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
+use self::carried::{Carried, Place};
 use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
+use self::possession::Possession;
 use self::ready::Readiness;
-use self::scheme::Listed;
+use self::scheme::{Held, Listed};
+use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
 };
@@ -62,25 +76,33 @@ use crate::model::{
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
+pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting, Settings,
+    Algorithm, CacheSettings, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
+    RouteSettings, Settings,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
-    let issuers = settings
-        .issuers
-        .iter()
-        .cloned()
-        .zip(sources.iter().cloned());
-    Ok(vec![Listed::new(Box::new(BearerJwt::new(issuers)))?])
+    let issuers = settings.issuers.iter().cloned();
+    let issuers = issuers.zip(sources.iter().cloned());
+    let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
+    let (transaction, bearer): (Vec<_>, Vec<_>) =
+        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+    let all: Vec<Box<dyn scheme::Scheme>> = vec![
+        Box::new(BearerJwt::new(bearer, leaves_opaque)),
+        Box::new(TransactionToken::new(transaction)),
+    ];
+    all.into_iter().map(Listed::new).collect()
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
 /// is kept beside the proof, so that a warm look-up builds nothing.
 pub struct Identity<P> {
     schemes: Vec<Listed>,
+    acceptance: Acceptance,
+    possession: Possession,
     cache: Cache<P>,
     sources: Vec<Arc<KeySource>>,
     readiness: Readiness,
@@ -93,6 +115,8 @@ pub struct Identity<P> {
 pub struct Identified<P> {
     /// Who asks, or why the request is refused.
     pub who: Result<Who<P>, Refusal>,
+    /// Who else was proven: of a pair that a rule combines, or all of those that no rule combines.
+    pub beside: Vec<Arc<Known<P>>>,
     /// Whether a proof was found in the cache; `None` where none was looked for.
     pub cache_hit: Option<bool>,
     /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
@@ -162,6 +186,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .map(|task| task.abort_handle());
         Ok(Arc::new(Self {
             schemes,
+            acceptance: Acceptance::new(&settings.routes, settings.schemes()),
+            possession: Possession::new(),
             cache: Cache::new(&settings.cache),
             readiness,
             clock,
@@ -176,22 +202,53 @@ impl<P: Send + Sync + 'static> Identity<P> {
     /// request's deadline and `key_wait`. Dropping the future is safe at any point.
     pub async fn identify(
         &self,
-        request: &AccessRequest,
+        (request, operation): (&AccessRequest, &str),
         arrival: &Arrival,
         snapshot: &SnapshotId,
-        finish: impl Fn(&VerifiedIdentity) -> P + Send,
+        finish: impl Fn(&VerifiedIdentity) -> P + Send + Sync,
     ) -> Identified<P> {
-        let (listed, credential) = match scheme::find(&self.schemes, request) {
-            Ok(None) => return Identified::at_once(Ok(Who::Anonymous), None),
-            Ok(Some(found)) => found,
+        let accepted = self.acceptance.of(request, operation);
+        let carried = match Carried::read(request) {
+            Ok(carried) => carried,
             Err(refusal) => return Identified::at_once(Err(refusal), None),
         };
+        let found = match scheme::find(&self.schemes, accepted, &carried) {
+            Ok(found) => found,
+            Err(refusal) => return Identified::at_once(Err(refusal), None),
+        };
+        let Some(first) = found.first else {
+            return Identified::at_once(Ok(Who::Anonymous), None);
+        };
+        let names = first.listed.name();
+        let first = self
+            .know(&first, &carried, (arrival, snapshot), &finish)
+            .await;
+        if found.more.is_empty() {
+            return first;
+        }
+        let mut all = vec![(names, first)];
+        for held in &found.more {
+            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), &finish)).await;
+            all.push((held.listed.name(), one));
+        }
+        together::settle(all, accepted)
+    }
+
+    /// Tells whose one credential is, and whether this sender may use it.
+    async fn know(
+        &self,
+        held: &Held<'_, '_>,
+        carried: &Carried<'_>,
+        (arrival, snapshot): (&Arrival, &SnapshotId),
+        finish: &(impl Fn(&VerifiedIdentity) -> P + Send + Sync),
+    ) -> Identified<P> {
+        let credential = &*held.presented.credential;
         let moment = Moment {
-            digest: Digest(listed.digest(credential)),
+            digest: Digest(held.listed.digest(credential)),
             arrival,
             snapshot,
         };
-        match self.cache.look_up(moment) {
+        let mut known = match self.cache.look_up(moment) {
             Memory::Known(known) => Identified::at_once(Ok(Who::Verified(known)), Some(true)),
             Memory::Outdated(old) => {
                 let known = self.cache.renew(moment, &old, finish(old.identity()));
@@ -199,17 +256,24 @@ impl<P: Send + Sync + 'static> Identity<P> {
             }
             Memory::Refused(refusal) => Identified::at_once(Err(refusal), Some(false)),
             // Boxed, so that the future of the usual, warm way stays small.
-            Memory::Nothing => Box::pin(self.meet(listed, credential, moment, finish)).await,
+            Memory::Nothing => Box::pin(self.meet(held.listed, credential, moment, finish)).await,
+        };
+        if let Ok(Who::Verified(holder)) = &known.who
+            && held.presented.place == Place::Authorization
+            && let Err(refusal) = self.possession.prove(holder.identity(), carried, arrival)
+        {
+            known.who = Err(refusal);
         }
+        known
     }
 
     /// Judges a credential nobody remembers.
     async fn meet(
         &self,
         listed: &Listed,
-        credential: &str,
+        credential: &[u8],
         moment: Moment<'_>,
-        finish: impl Fn(&VerifiedIdentity) -> P + Send,
+        finish: &(impl Fn(&VerifiedIdentity) -> P + Send + Sync),
     ) -> Identified<P> {
         let prepared = listed.prepare(credential, moment.arrival).await;
         let mut cold: Vec<ColdStep> = prepared.waited.into_iter().collect();
@@ -230,11 +294,13 @@ impl<P: Send + Sync + 'static> Identity<P> {
             }
         };
         Identified {
-            who: outcome
-                .map(Who::Verified)
-                .map_err(|denial| denial.refusal()),
-            cache_hit: Some(false),
             cold,
+            ..Identified::at_once(
+                outcome
+                    .map(Who::Verified)
+                    .map_err(|denial| denial.refusal()),
+                Some(false),
+            )
         }
     }
 
@@ -297,6 +363,7 @@ impl<P> Identified<P> {
     fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
         Self {
             who,
+            beside: Vec::new(),
             cache_hit,
             cold: Vec::new(),
         }

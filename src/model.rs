@@ -33,7 +33,9 @@ pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,
 };
 pub use host::{Host, HostError};
-pub use identity::{Caller, IdentityAttributes, PrincipalKind, VerifiedIdentity};
+pub use identity::{
+    Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
+};
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
 pub use period::{Period, PeriodError};

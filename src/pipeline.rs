@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::identity::{Identity, Who};
 use crate::model::{
-    AccessRequest, Asked, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Reason, Refusal, Trail,
 };
 use crate::policy::{Memory, Principal, Question};
 use crate::telemetry::Telemetry;
@@ -50,15 +50,23 @@ impl Pipeline {
     /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
         let mut trail = Trail::begin(asked.arrival);
-        let outcome = match self.road(asked.request, &mut trail).await {
-            Ok(permit) => Outcome::Allowed(permit),
-            Err(refusal) => Outcome::Refused(refusal),
-        };
+        self.decide_along(asked.request, &mut trail).await
+    }
+
+    /// The same, along a trail that stays with whoever asks: should they stop waiting, or this panic, it holds all that
+    /// was known by then.
+    pub async fn decide_along(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> Decision {
+        let outcome = self.road(asked, trail).await;
+        let outcome = outcome.unwrap_or_else(Outcome::Refused);
         let now = self.clock.monotonic();
         let decision = Decision {
             outcome,
             took: now.saturating_duration_since(trail.arrival.started),
-            trail,
+            trail: trail.take(),
         };
         self.telemetry.record(&decision);
         decision
@@ -68,7 +76,7 @@ impl Pipeline {
         &self,
         asked: Result<AccessRequest, Refusal>,
         trail: &mut Trail,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         // One snapshot for the whole request: a reload meanwhile changes nothing for it.
         let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
         let road = Road {
@@ -116,10 +124,8 @@ impl Road<'_> {
     /// Decides one request as [`Pipeline::decide`] does, and records nothing: for the command line.
     pub async fn decide(&self, asked: Asked) -> Decision {
         let mut trail = Trail::begin(asked.arrival);
-        let outcome = match self.walk(asked.request, &mut trail).await {
-            Ok(permit) => Outcome::Allowed(permit),
-            Err(refusal) => Outcome::Refused(refusal),
-        };
+        let outcome = self.walk(asked.request, &mut trail).await;
+        let outcome = outcome.unwrap_or_else(Outcome::Refused);
         Decision {
             outcome,
             took: Duration::ZERO,
@@ -127,12 +133,12 @@ impl Road<'_> {
         }
     }
 
-    /// It ends in a permit, or at the first step that refuses.
+    /// It ends in the judge's verdict, or at the first step that refuses.
     async fn walk(
         &self,
         asked: Result<AccessRequest, Refusal>,
         trail: &mut Trail,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let snapshot = self.snapshot;
         trail.snapshot = Some(snapshot.id.clone());
 
@@ -143,15 +149,26 @@ impl Road<'_> {
         let finish = |identity: &_| snapshot.policies.principal(identity);
         let identified = self
             .identity
-            .identify(request, &trail.arrival, &snapshot.id, finish)
+            .identify(
+                (request, &matched.operation.id),
+                &trail.arrival,
+                &snapshot.id,
+                finish,
+            )
             .await;
         trail.cache_hit = identified.cache_hit;
+        trail.beside = identified
+            .beside
+            .iter()
+            .map(|known| known.caller())
+            .collect();
         trail.cold = identified.cold;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 
         // In which circumstances?
-        let facts = self.context.gather(request, &trail.arrival);
+        let mut facts = self.context.gather(request, &trail.arrival);
+        facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 
         // May they?
@@ -169,7 +186,7 @@ impl Road<'_> {
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;
-        judgement.verdict
+        Ok(judgement.verdict)
     }
 }
 

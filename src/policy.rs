@@ -13,6 +13,7 @@ mod bundle;
 mod entities;
 mod evidence;
 mod explain;
+mod invariant;
 mod judge;
 mod links;
 mod lint;
@@ -21,6 +22,8 @@ mod nearest;
 mod obligation;
 mod placeless;
 mod print;
+#[cfg(feature = "prove")]
+pub mod proof;
 mod reading;
 mod reads;
 mod schema;
@@ -41,6 +44,7 @@ pub use bundle::{
 };
 pub use entities::Principal;
 pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
+pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
 pub use memory::{CacheSettings, DecisionSettings, Memory};
@@ -64,6 +68,7 @@ pub struct Policies {
     shadow_slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
     schema: Schema,
+    invariants: Invariants,
 }
 
 impl Policies {
@@ -93,6 +98,7 @@ impl Policies {
         if !wrong.is_empty() {
             return Err(wrong);
         }
+        let invariants = Invariants::parse(&files.invariants, &schema)?;
         let slices = |policies: &[Arc<CompiledPolicy>]| -> HashMap<Arc<str>, Slice> {
             let slices = operations.iter().filter_map(|operation| {
                 // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
@@ -120,6 +126,7 @@ impl Policies {
             statics,
             sources,
             schema,
+            invariants,
         })
     }
 
@@ -159,7 +166,7 @@ impl Policies {
     #[must_use]
     pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
         match self.shadow_slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => judge_all(question, &mut |one| slice.judge(&self.statics, one)),
             None => self.judge(question),
         }
     }
@@ -168,17 +175,33 @@ impl Policies {
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
-            Some(slice) => slice.judge(&self.statics, question),
+            Some(slice) => judge_all(question, &mut |one| slice.judge(&self.statics, one)),
             None => no_action().into_judgement(),
         }
     }
 
-    /// Judges one request, or says what was judged when everything that policies can read was the same.
+    /// Judges one request as [`Policies::judge`] does, or says what was judged when everything that policies can read was
+    /// the same. Who asks and whom they act for are looked up apart: it is a hit where both are.
     #[must_use]
     pub fn recall(&self, question: Question<'_>, memory: &Memory) -> (Judgement, DecisionCache) {
         let Some(slice) = self.slices.get(&question.matched.operation.id) else {
             return (no_action().into_judgement(), DecisionCache::Bypass);
         };
+        let mut recalled = DecisionCache::Hit;
+        let judgement = judge_all(question, &mut |one| {
+            let (judgement, how) = self.recall_one(slice, one, memory);
+            recalled = recalled.and(how);
+            judgement
+        });
+        (judgement, recalled)
+    }
+
+    fn recall_one(
+        &self,
+        slice: &Slice,
+        question: Question<'_>,
+        memory: &Memory,
+    ) -> (Judgement, DecisionCache) {
         let Some(key) = memory.key(slice, question) else {
             return (slice.judge(&self.statics, question), DecisionCache::Bypass);
         };
@@ -228,10 +251,34 @@ impl Policies {
         &self.schema
     }
 
+    /// The bundle's invariants.
+    #[must_use]
+    pub fn invariants(&self) -> &Invariants {
+        &self.invariants
+    }
+
     /// What the policies that can apply to an operation can read, for the kind of caller in `principal`.
     #[must_use]
     pub fn reads(&self, operation: &Operation, principal: &Principal) -> Option<&ReadSet> {
         self.slices.get(&operation.id)?.reads(principal.0.kind)
+    }
+}
+
+/// Judges who asks, and whom they act for: a right that is delegated is one that both have.
+fn judge_all(
+    question: Question<'_>,
+    judge: &mut dyn FnMut(Question<'_>) -> Judgement,
+) -> Judgement {
+    let judgement = judge(question);
+    match &question.principal.0.subject {
+        None => judgement,
+        Some(principal) => judgement.and(judge_all(
+            Question {
+                principal,
+                ..question
+            },
+            judge,
+        )),
     }
 }
 

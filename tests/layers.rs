@@ -36,7 +36,7 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("tonic", &["envoy", "telemetry::collector"]),
     // Checks from files are read by the same code as checks from Envoy, so they become its messages first.
     ("prost", &["envoy", "rehearsal"]),
-    // What only computes needs no runtime.
+    // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
         &[
@@ -46,6 +46,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "envoy",
             "identity",
             "pipeline",
+            "policy::proof",
             "telemetry",
         ],
     ),
@@ -84,7 +85,7 @@ const NAMES: [(&str, &[&str]); 3] = [
 /// Proofs, and the one module that may make each.
 const PROOFS: [(&str, &str); 3] = [
     ("Permit::assertion", "policy::judge"),
-    ("VerifiedIdentity::assertion", "identity::bearer"),
+    ("VerifiedIdentity::assertion", "identity::scheme"),
     ("Verified::assertion", "policy::bundle::signature"),
 ];
 
@@ -519,7 +520,7 @@ mod a_check_finds {
             files.insert(format!("{module}.rs"), String::new());
         }
         let judge = "fn f() { crate::model::Permit::assertion(); }";
-        let bearer =
+        let scheme =
             "use crate::model::VerifiedIdentity; fn f() { VerifiedIdentity::assertion(); }";
         for (file, text) in [
             ("lib.rs", lib.as_str()),
@@ -530,8 +531,8 @@ mod a_check_finds {
                 "fn f() { Verified::assertion(); }",
             ),
             ("policy/judge.rs", judge),
-            ("identity.rs", "mod bearer;"),
-            ("identity/bearer.rs", bearer),
+            ("identity.rs", "mod scheme;"),
+            ("identity/scheme.rs", scheme),
         ]
         .iter()
         .chain(changed)

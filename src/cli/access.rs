@@ -152,29 +152,20 @@ impl CallerArguments {
             KindArgument::Agent => PrincipalKind::Agent,
             KindArgument::Anonymous => return None,
         };
+        let issuer = self.issuer.as_deref().unwrap_or(ANY_ISSUER);
+        let subject = self.subject.as_deref().unwrap_or("somebody");
         Some(IdentityAttributes {
-            kind,
-            scheme: "bearer_jwt",
-            issuer: self.issuer.as_deref().unwrap_or(ANY_ISSUER).into(),
-            subject: self
-                .subject
-                .clone()
-                .unwrap_or_else(|| "somebody".to_owned()),
-            client_id: None,
             audience: self.audiences.clone(),
             scopes: self.scopes.clone(),
-            amr: Vec::new(),
-            acr: None,
-            assurance: 0,
-            auth_time: None,
-            issued_at: None,
-            expires_at: jiff::Timestamp::MAX,
-            token_id: None,
-            sender_constrained: false,
             roles: self.roles.clone(),
             groups: self.groups.clone(),
             tenant: self.tenant.clone(),
-            claims: std::collections::BTreeMap::new(),
+            ..IdentityAttributes::of(
+                kind,
+                "bearer_jwt",
+                (issuer.into(), subject.to_owned()),
+                jiff::Timestamp::MAX,
+            )
         })
     }
 

@@ -3,22 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::carried::{Carried, Presented, invalid, token68};
 use super::claims::{Rules, Times};
 use super::denial::Denial;
 use super::fetch::{self, Fetcher};
 use super::jwk::PublicKey;
 use super::keys::{KeySource, Surroundings};
-use super::scheme::{Prepared, Preparing, Proof, Proven, Scheme};
+use super::scheme::{Prepared, Preparing, Proof, Proven, Scheme, SchemeName};
 use super::settings::IssuerSettings;
 use super::token::{MAX_TOKEN, Token, Wrong};
-use crate::model::{
-    Arrival, ColdStep, CredentialFault as Fault, Problem, VerifiedIdentity, every_byte,
-};
+use crate::model::{Arrival, ColdStep, CredentialFault as Fault, Problem, Refusal};
 
 /// The scheme, with all its issuers.
 #[derive(Debug)]
 pub(super) struct BearerJwt {
     issuers: HashMap<String, Issuer>,
+    /// Whether somebody else can read tokens that are no JWTs.
+    leaves_opaque: bool,
 }
 
 /// One issuer: what its tokens must meet, and the keys that sign them. Keys are found only through their issuer, so two
@@ -30,14 +31,18 @@ struct Issuer {
 }
 
 impl BearerJwt {
-    /// The scheme over these key sources.
-    pub(super) fn new(issuers: impl IntoIterator<Item = (IssuerSettings, Arc<KeySource>)>) -> Self {
+    /// The scheme over these key sources. `leaves_opaque`: tokens that do not look like a JWT are another scheme's.
+    pub(super) fn new(
+        issuers: impl IntoIterator<Item = (IssuerSettings, Arc<KeySource>)>,
+        leaves_opaque: bool,
+    ) -> Self {
         let issuers = issuers.into_iter().map(|(settings, keys)| {
             let rules = Rules::new(settings.clone());
             (settings.issuer, Issuer { rules, keys })
         });
         Self {
             issuers: issuers.collect(),
+            leaves_opaque,
         }
     }
 
@@ -57,15 +62,17 @@ impl BearerJwt {
         })
     }
 
-    async fn gather<'a>(&'a self, token: &'a str, arrival: &'a Arrival) -> Prepared<'a> {
-        let read = match self.read(token, arrival) {
+    /// Whether it knows any issuer.
+    pub(super) fn idle(&self) -> bool {
+        self.issuers.is_empty()
+    }
+
+    async fn gather<'a>(&'a self, token: &'a [u8], arrival: &'a Arrival) -> Prepared<'a> {
+        let text = std::str::from_utf8(token)
+            .map_err(|_| Wrong(Fault::NotAToken, "the token is no text").into());
+        let read = match text.and_then(|token| self.read(token, arrival)) {
             Ok(read) => read,
-            Err(denial) => {
-                return Prepared {
-                    waited: None,
-                    proof: Err(denial),
-                };
-            }
+            Err(denial) => return Prepared::refused(denial),
         };
         let kid = read.token.kid.as_deref();
         let (waited, key): (Option<ColdStep>, _) = read.issuer.keys.key(kid, arrival).await;
@@ -75,30 +82,45 @@ impl BearerJwt {
 }
 
 impl Scheme for BearerJwt {
-    fn authorization(&self) -> Option<&'static str> {
-        Some("bearer")
+    fn name(&self) -> SchemeName {
+        SchemeName::Jwt
     }
 
-    /// `token68` (RFC 9110, section 11.2) of bounded length. It holds no `!`, which stands for any byte that Envoy could
-    /// not pass on: two such values may look the same and be different.
-    fn accept(&self, credential: &str) -> Result<(), Fault> {
-        if credential.len() > MAX_TOKEN {
-            return Err(Fault::TooLong);
-        }
-        let body = credential.trim_end_matches('=');
-        // `-`, `.` and `/` stand together, before the digits.
-        let sign = |b: u8| (b == b'_') | (b == b'~') | (b == b'+');
-        let token68 = |b: u8| b.is_ascii_alphanumeric() | (b'-'..=b'/').contains(&b) | sign(b);
-        if !body.is_empty() && every_byte(body.as_bytes(), token68) {
-            Ok(())
-        } else {
-            Err(Fault::Malformed)
-        }
+    fn find<'r>(&self, carried: &Carried<'r>) -> Result<Option<Presented<'r>>, Refusal> {
+        let Some(token) = bearer(carried)? else {
+            return Ok(None);
+        };
+        let theirs = self.leaves_opaque && !looks_like_jwt(token);
+        Ok((!theirs).then(|| Presented::authorization(token)))
     }
 
-    fn prepare<'a>(&'a self, credential: &'a str, arrival: &'a Arrival) -> Preparing<'a> {
+    fn prepare<'a>(&'a self, credential: &'a [u8], arrival: &'a Arrival) -> Preparing<'a> {
         Box::pin(self.gather(credential, arrival))
     }
+}
+
+/// The access token of a request: sent as `Bearer` (RFC 6750) or, bound to a key, as `DPoP` (RFC 9449, section 7.1).
+///
+/// # Errors
+/// The refusal of a token that is too long or holds what no token can.
+pub(super) fn bearer<'r>(carried: &Carried<'r>) -> Result<Option<&'r str>, Refusal> {
+    let sent = carried.authorization("bearer");
+    let Some(token) = sent.or_else(|| carried.authorization("dpop")) else {
+        return Ok(None);
+    };
+    let fault = if token.len() > MAX_TOKEN {
+        Fault::TooLong
+    } else if token68(token) {
+        return Ok(Some(token));
+    } else {
+        Fault::Malformed
+    };
+    Err(invalid(fault, "the token is too long or malformed"))
+}
+
+/// Whether a token has the three parts of a compact JWS.
+pub(super) fn looks_like_jwt(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 /// A token that meets all rules that can be judged without a key.
@@ -127,11 +149,12 @@ impl Read<'_, '_> {
             return Err(Denial::by_key(Fault::Signature, detail, key.ground()));
         }
         let attributes = self.issuer.rules.attributes(claims, self.times)?;
-        Ok(Proven {
-            identity: VerifiedIdentity::assertion(attributes),
-            valid_until: self.times.valid_until,
-            ground: Arc::clone(key.ground()),
-        })
+        let valid_until = self.times.valid_until;
+        Ok(Proven::new(
+            attributes,
+            valid_until,
+            Arc::clone(key.ground()),
+        ))
     }
 }
 

@@ -3,15 +3,17 @@
 //! The rule for types: a registered claim of the wrong type refuses the token; so does a mapped one. What is merely
 //! exposed to policies is taken where it can be told as text, and left out where it cannot.
 
+mod actor;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::settings::{Algorithm, ClaimSettings, IssuerSettings, PrincipalSetting};
-use super::token::{Token, Wrong};
-use crate::model::{CredentialFault as Fault, IdentityAttributes, PrincipalKind};
+use super::settings::{Algorithm, Carrier, ClaimSettings, IssuerSettings, PrincipalSetting};
+use super::token::{Token, Wrong, base64url};
+use crate::model::{Binding, CredentialFault as Fault, IdentityAttributes, PrincipalKind};
 
 /// The most roles, groups, scopes, audiences or login methods one token may name.
 const MAX_NAMES: usize = 256;
@@ -171,11 +173,7 @@ impl Rules {
         let amr = names(claims.get("amr"))?;
         let acr = text(claims, "acr")?;
         let client = client_id == Some(subject) || azp == Some(subject);
-        Ok(IdentityAttributes {
-            kind: self.kind(client),
-            scheme: "bearer_jwt",
-            issuer: Arc::clone(&self.issuer),
-            subject: subject.to_owned(),
+        let holder = IdentityAttributes {
             client_id: client_id.map(str::to_owned),
             audience: names(claims.get("aud"))?,
             scopes: scopes(claims, mapping)?,
@@ -184,14 +182,27 @@ impl Rules {
             acr: acr.map(str::to_owned),
             auth_time: times.auth_time,
             issued_at: times.issued_at,
-            expires_at: times.expires_at,
             token_id: text(claims, "jti")?.map(str::to_owned),
-            sender_constrained: false,
+            session_id: text(claims, "sid")?.map(str::to_owned),
+            binding: binding(claims)?,
             roles: gathered(claims, &mapping.roles, &mapping.role_prefix)?,
             groups: gathered(claims, &mapping.groups, &mapping.group_prefix)?,
             tenant: tenant(claims, mapping)?,
             claims: exposed(claims, &mapping.expose)?,
-        })
+            ..IdentityAttributes::of(
+                self.kind(client),
+                match self.settings.carrier {
+                    Carrier::Authorization => "bearer_jwt",
+                    Carrier::TransactionToken => "transaction_token",
+                },
+                (Arc::clone(&self.issuer), subject.to_owned()),
+                times.expires_at,
+            )
+        };
+        match claims.get("act") {
+            None => Ok(holder),
+            Some(actor) => actor::acting(actor, holder, claims, &self.settings),
+        }
     }
 
     fn kind(&self, client: bool) -> PrincipalKind {
@@ -216,6 +227,29 @@ impl Rules {
             .copied()
             .max()
             .unwrap_or(0)
+    }
+}
+
+/// What the token is bound to (`cnf`, RFC 7800): a key by its thumbprint (RFC 9449, section 6.1) or a certificate (RFC 8705,
+/// section 3.1). A confirmation of another kind is one nobody here can hold anybody to, so it refuses the token.
+fn binding(claims: &Claims) -> Result<Option<Binding>, Wrong> {
+    let Some(confirmation) = claims.get("cnf") else {
+        return Ok(None);
+    };
+    let unknown = Wrong(
+        Fault::Claims,
+        "cnf is not exactly one of jkt and x5t#S256, each the base64url of a SHA-256",
+    );
+    let members = confirmation.as_object().filter(|cnf| cnf.len() == 1);
+    let (name, value) = members.and_then(|cnf| cnf.iter().next()).ok_or(unknown)?;
+    let text = value.as_str().ok_or(unknown)?;
+    let digest: [u8; 32] = base64url(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(unknown)?;
+    match name.as_str() {
+        "jkt" => Ok(Some(Binding::Key(text.to_owned()))),
+        "x5t#S256" => Ok(Some(Binding::Certificate(digest))),
+        _ => Err(unknown),
     }
 }
 

@@ -51,7 +51,8 @@ impl Denial {
             | Fault::UnknownKey
             | Fault::Expired
             | Fault::NotYetValid
-            | Fault::Lifetime => false,
+            | Fault::Lifetime
+            | Fault::Possession => false,
         }
     }
 

@@ -1,31 +1,79 @@
-//! Finding the one credential a request carries, and what a way of proving who one is has to offer.
+//! What a way of proving who one is has to offer, and which credentials a request presents.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::acceptance::Accepted;
+use super::carried::{Carried, Place, Presented, invalid};
 use super::denial::Denial;
 use super::ground::Ground;
 use crate::model::{
-    AccessRequest, Arrival, ColdStep, CredentialFault as Fault, Reason, Refusal, VerifiedIdentity,
-    every_byte,
+    Arrival, ColdStep, CredentialFault as Fault, IdentityAttributes, Refusal, VerifiedIdentity,
 };
+
+/// The name of a scheme in the settings.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemeName {
+    /// Bearer tokens that are JWTs, signed by a configured issuer.
+    Jwt,
+    /// Bearer tokens that only their issuer can read.
+    Introspection,
+    /// Transaction tokens: JWTs in `Txn-Token`.
+    TransactionToken,
+    /// Client certificates.
+    Certificate,
+    /// API keys.
+    ApiKey,
+    /// User name and password.
+    Basic,
+}
+
+impl SchemeName {
+    /// All of them, in the order in which they count where nothing else is said.
+    pub const ALL: [Self; 6] = [
+        Self::Jwt,
+        Self::Introspection,
+        Self::TransactionToken,
+        Self::Certificate,
+        Self::ApiKey,
+        Self::Basic,
+    ];
+
+    /// As the settings write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Introspection => "introspection",
+            Self::TransactionToken => "transaction_token",
+            Self::Certificate => "certificate",
+            Self::ApiKey => "api_key",
+            Self::Basic => "basic",
+        }
+    }
+}
 
 /// A way of proving who one is. A new one is a file with an implementation, and a line in [`super::schemes`].
 pub(super) trait Scheme: fmt::Debug + Send + Sync {
-    /// The scheme it answers to in `Authorization`, in lower case.
-    fn authorization(&self) -> Option<&'static str>;
+    /// What the settings call it.
+    fn name(&self) -> SchemeName;
 
-    /// Whether this could be a credential of its kind at all. It is asked on every request, so it must be cheap.
+    /// The credential of its kind that the request carries. It is asked on every request, so it must be cheap.
     ///
     /// # Errors
-    /// The fault of a credential that is not even worth a look into the cache.
-    fn accept(&self, credential: &str) -> Result<(), Fault>;
+    /// The refusal of a credential that is of its kind, and not even worth a look into the cache.
+    fn find<'r>(&self, carried: &Carried<'r>) -> Result<Option<Presented<'r>>, Refusal>;
 
     /// Gathers what judging the credential needs. All waiting happens here.
-    fn prepare<'a>(&'a self, credential: &'a str, arrival: &'a Arrival) -> Preparing<'a>;
+    fn prepare<'a>(&'a self, credential: &'a [u8], arrival: &'a Arrival) -> Preparing<'a>;
 }
 
 /// A scheme at work.
@@ -39,6 +87,16 @@ pub(super) struct Prepared<'a> {
     pub(super) proof: Result<Proof<'a>, Denial>,
 }
 
+impl Prepared<'_> {
+    /// A credential that is refused without further ado.
+    pub(super) fn refused(denial: Denial) -> Self {
+        Self {
+            waited: None,
+            proof: Err(denial),
+        }
+    }
+}
+
 /// The judgement itself: it only computes, so it can be made once for all who wait for it.
 pub(super) type Proof<'a> = Box<dyn FnOnce() -> Result<Proven, Denial> + Send + 'a>;
 
@@ -50,6 +108,21 @@ pub(super) struct Proven {
     pub(super) valid_until: Timestamp,
     /// What the proof stands on.
     pub(super) ground: Arc<Ground>,
+}
+
+impl Proven {
+    /// The end of every scheme: the credential was checked in full, and this is its holder.
+    pub(super) fn new(
+        attributes: IdentityAttributes,
+        valid_until: Timestamp,
+        ground: Arc<Ground>,
+    ) -> Self {
+        Self {
+            identity: VerifiedIdentity::assertion(attributes),
+            valid_until,
+            ground,
+        }
+    }
 }
 
 /// A scheme of the list, with the secret that keys its credentials' digests: one text under two schemes never meets
@@ -72,15 +145,20 @@ impl Listed {
         })
     }
 
+    /// What the settings call it.
+    pub(super) fn name(&self) -> SchemeName {
+        self.scheme.name()
+    }
+
     /// What stands for the credential in the cache. Without the salt, nobody can tell which credential it was.
-    pub(super) fn digest(&self, credential: &str) -> blake3::Hash {
-        blake3::keyed_hash(&self.salt.0, credential.as_bytes())
+    pub(super) fn digest(&self, credential: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.salt.0, credential)
     }
 
     /// See [`Scheme::prepare`].
     pub(super) fn prepare<'a>(
         &'a self,
-        credential: &'a str,
+        credential: &'a [u8],
         arrival: &'a Arrival,
     ) -> Preparing<'a> {
         self.scheme.prepare(credential, arrival)
@@ -96,69 +174,67 @@ impl fmt::Debug for Salt {
     }
 }
 
-/// The credential a request carries and the scheme it belongs to; `None` for a request without one.
+/// A credential a request presents, and the scheme that can judge it.
+pub(super) struct Held<'s, 'r> {
+    pub(super) listed: &'s Listed,
+    pub(super) presented: Presented<'r>,
+}
+
+/// The credentials a request presents. Nearly every request has one at most, which costs no allocation.
+#[derive(Default)]
+pub(super) struct Found<'s, 'r> {
+    pub(super) first: Option<Held<'s, 'r>>,
+    pub(super) more: Vec<Held<'s, 'r>>,
+}
+
+/// Everything the request presents that is accepted here.
 ///
 /// # Errors
-/// A refusal where there are several, or one in several places, or one that no scheme accepts.
+/// The refusal of a credential that no scheme accepts, or none that counts here.
 pub(super) fn find<'s, 'r>(
     schemes: &'s [Listed],
-    request: &'r AccessRequest,
-) -> Result<Option<(&'s Listed, &'r str)>, Refusal> {
-    let mut fields = request.headers.values("authorization");
-    let Some(field) = fields.next() else {
-        // RFC 6750, section 2.3: a token in the query ends up in logs. It is not read as a credential.
-        return Ok(None);
-    };
-    if fields.next().is_some() {
-        return Err(ambiguous("there is more than one authorization header"));
-    }
-    // Envoy joins repeated headers by commas, and no accepted credential holds one.
-    if field.contains(&b',') {
-        return Err(ambiguous("the authorization header holds a comma"));
-    }
-    if request.query.contains("access_token") {
-        return Err(ambiguous("there is a token in the query beside the header"));
-    }
-    let (name, credential) = split(field).ok_or_else(|| {
-        invalid(
-            Fault::Malformed,
-            "the authorization header is not a scheme, one space and a credential",
-        )
-    })?;
-    let listed = schemes
-        .iter()
-        .find(|listed| answers(listed, name))
-        .ok_or_else(|| {
-            invalid(
+    accepted: &Accepted,
+    carried: &Carried<'r>,
+) -> Result<Found<'s, 'r>, Refusal> {
+    let mut found = Found::default();
+    let mut authorized = carried.authorization.is_none();
+    for listed in schemes {
+        let Some(presented) = listed.scheme.find(carried)? else {
+            continue;
+        };
+        if !accepted.takes(listed.name()) {
+            if presented.place == Place::Connection {
+                continue;
+            }
+            return Err(invalid(
                 Fault::Scheme,
-                "the authorization header uses a scheme that is not accepted",
-            )
-        })?;
-    match listed.scheme.accept(credential) {
-        Ok(()) => Ok(Some((listed, credential))),
-        Err(fault) => Err(invalid(fault, "the credential is too long or malformed")),
+                "this operation does not accept that kind of credential",
+            ));
+        }
+        if presented.place == Place::Authorization {
+            if authorized {
+                continue;
+            }
+            authorized = true;
+        }
+        found.push(Held { listed, presented });
+    }
+    if authorized {
+        Ok(found)
+    } else {
+        Err(invalid(
+            Fault::Scheme,
+            "the authorization header uses a scheme that is not accepted",
+        ))
     }
 }
 
-fn answers(listed: &Listed, name: &str) -> bool {
-    let own = listed.scheme.authorization();
-    own.is_some_and(|own| own.eq_ignore_ascii_case(name))
-}
-
-/// `scheme SP credential` (RFC 9110, section 11.4), with exactly one space and nothing but visible ASCII.
-fn split(field: &[u8]) -> Option<(&str, &str)> {
-    let (name, credential) = std::str::from_utf8(field).ok()?.split_once(' ')?;
-    let scheme = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let clean = !name.is_empty() && name.bytes().all(scheme);
-    let graphic = |b: u8| (b > 0x20) & (b < 0x7f);
-    let visible = !credential.is_empty() && every_byte(credential.as_bytes(), graphic);
-    (clean && visible).then_some((name, credential))
-}
-
-fn ambiguous(detail: &'static str) -> Refusal {
-    Refusal::new(Reason::AmbiguousCredential, detail)
-}
-
-fn invalid(fault: Fault, detail: &'static str) -> Refusal {
-    Refusal::new(Reason::CredentialInvalid(fault), detail)
+impl<'s, 'r> Found<'s, 'r> {
+    fn push(&mut self, held: Held<'s, 'r>) {
+        if self.first.is_none() {
+            self.first = Some(held);
+        } else {
+            self.more.push(held);
+        }
+    }
 }

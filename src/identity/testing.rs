@@ -233,6 +233,9 @@ pub(super) fn snapshot() -> SnapshotId {
     SnapshotId::new("5eed")
 }
 
+/// The operation that tests ask for.
+pub(super) const OPERATION: &str = "orders.listOrders";
+
 /// A request with these values of `authorization` and this query.
 pub(super) fn request(authorization: &[&[u8]], query: &str) -> AccessRequest {
     let fields = authorization

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::settings::KeyPlace;
 use super::testing::{
-    ISSUER, Idp, NOW, Reply, TestKey, arrival, b64, bearing, claims, clock, jwks, request, snapshot,
+    ISSUER, Idp, NOW, OPERATION, Reply, TestKey, arrival, b64, bearing, claims, clock, jwks,
+    request, snapshot,
 };
 use super::*;
 use crate::model::{CredentialFault as Fault, ManualClock, Period, Reason};
@@ -59,7 +60,7 @@ impl Room {
             identity.subject.clone()
         };
         self.identity
-            .identify(request, &arrival, snapshot, finish)
+            .identify((request, OPERATION), &arrival, snapshot, finish)
             .await
     }
 
@@ -152,7 +153,7 @@ async fn h1_only_bearer_one_space_and_one_token_will_do() {
         (token.clone(), Fault::Malformed),
         ("Bearer ===".into(), Fault::Malformed),
         ("Basic YWxpY2U6cHc=".into(), Fault::Scheme),
-        (format!("DPoP {token}"), Fault::Scheme),
+        (format!("DPoP {token}"), Fault::Possession),
         (format!("Bearer {}", ".".repeat(1 << 20)), Fault::TooLong),
     ] {
         assert_eq!(
@@ -557,9 +558,9 @@ async fn the_future_can_move_between_threads_and_is_small() {
     let finish = |identity: &VerifiedIdentity| identity.subject.clone();
     let size = checked(
         room.identity
-            .identify(&request, &arrival, &snapshot, finish),
+            .identify((&request, OPERATION), &arrival, &snapshot, finish),
     );
-    assert!(size <= 256, "{size}");
+    assert!(size <= 512, "{size}");
 }
 
 #[tokio::test]
@@ -598,7 +599,7 @@ async fn without_issuers_it_is_ready_and_believes_no_token() {
         arrival(&clock()),
     );
     let identified = identity
-        .identify(&request, &arrival, &snapshot(), |_| ())
+        .identify((&request, OPERATION), &arrival, &snapshot(), |_| ())
         .await;
     let reason = identified.who.unwrap_err().reason;
     assert_eq!(reason, Reason::CredentialInvalid(Fault::Issuer));
@@ -649,4 +650,63 @@ async fn dropping_it_ends_its_tasks() {
         tokio::task::yield_now().await;
     }
     assert_eq!(source.strong_count(), 0);
+}
+
+#[tokio::test]
+async fn a_bound_token_without_its_proof_is_refused_warm_and_cold() {
+    let room = Room::open().await;
+    for cnf in [
+        json!({ "jkt": b64([7; 32]) }),
+        json!({ "x5t#S256": b64([7; 32]) }),
+    ] {
+        let token = room.key.token_with(json!({ "cnf": cnf }));
+        for _ in 0..2 {
+            assert_eq!(room.token(&token).await, invalid(Fault::Possession));
+        }
+    }
+    assert_eq!(room.judged(), 2, "what is remembered is whose token it is");
+}
+
+#[tokio::test]
+async fn a_certificate_bound_token_is_believed_with_that_certificate_only() {
+    let room = Room::open().await;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"a certificate");
+    let token = room
+        .key
+        .token_with(json!({ "sub": "alice", "cnf": { "x5t#S256": b64(digest) } }));
+    let mut request = bearing(&token);
+    for (certificate, expected) in [
+        (Some(&b"a certificate"[..]), alice()),
+        (Some(&b"another"[..]), invalid(Fault::Possession)),
+        (None, invalid(Fault::Possession)),
+    ] {
+        request.peer.certificate = certificate.map(<[u8]>::to_vec);
+        assert_eq!(told(room.ask(&request).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_token_sent_as_bound_that_is_not_is_refused() {
+    let room = Room::open().await;
+    let field = format!("DPoP {}", room.key.token("alice"));
+    assert_eq!(
+        room.header(field.as_bytes()).await,
+        invalid(Fault::Possession)
+    );
+}
+
+#[tokio::test]
+async fn an_operation_hears_only_the_schemes_it_accepts() {
+    let rules = |schemes: Vec<SchemeName>| RouteSettings {
+        operations: vec![OPERATION.to_owned()],
+        schemes,
+        ..RouteSettings::default()
+    };
+    let room = Room::with(|settings| settings.routes = vec![rules(Vec::new())]).await;
+    let token = room.key.token("alice");
+    assert_eq!(room.token(&token).await, invalid(Fault::Scheme));
+    assert_eq!(told(room.ask(&request(&[], "")).await), Ok("nobody".into()));
+    let room = Room::with(|settings| settings.routes = vec![rules(vec![SchemeName::Jwt])]).await;
+    let token = room.key.token("alice");
+    assert_eq!(room.token(&token).await, alice());
 }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::IdentityAttributes;
+
 /// All evidence about one request beside who asks and for what.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -24,7 +26,7 @@ pub struct Facts {
     pub risk: Risk,
     /// Behaviour. No source fills it yet: no baseline.
     pub signals: Signals,
-    /// On whose behalf, where the caller acts for somebody. No source fills it yet.
+    /// On whose behalf, where the caller acts for somebody.
     pub delegation: Option<Delegation>,
     /// Break-glass, where it was invoked. No source fills it yet.
     pub emergency: Option<Emergency>,
@@ -53,7 +55,7 @@ pub struct Moment {
 /// The connection between client and Envoy.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFacts {
-    /// Whether the client proved itself with a certificate.
+    /// Whether the client proved itself with a certificate that Envoy validated.
     pub mutual: bool,
     /// The server name it asked for.
     pub sni: Option<String>,
@@ -144,6 +146,29 @@ pub struct Delegation {
     pub purpose: Option<String>,
     /// Whether a person approved this action.
     pub human_approved: bool,
+}
+
+impl Delegation {
+    /// What a caller's credential says of whom they act for; `None` for who acts for themselves.
+    #[must_use]
+    pub fn of(caller: &IdentityAttributes) -> Option<Self> {
+        let on_behalf = caller.on_behalf.as_ref()?;
+        let subject = &on_behalf.subject;
+        let depth = 1 + on_behalf.earlier.len();
+        Some(Self {
+            subject: subject.principal_id(),
+            agent: Some(caller.principal_id()),
+            client: subject
+                .client_id
+                .as_ref()
+                .map(|client| format!("{}|{client}", subject.issuer)),
+            workload: None,
+            depth: i64::try_from(depth).unwrap_or(i64::MAX),
+            scopes: caller.scopes.clone(),
+            purpose: on_behalf.purpose.clone(),
+            human_approved: on_behalf.human_approved,
+        })
+    }
 }
 
 /// Break-glass.

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Delegation;
+
 /// Who asks, as far as it was proven. "Nobody in particular" is an identity too, so that a public operation is a
 /// policy's decision and never a bypass.
 #[derive(Debug, Clone)]
@@ -30,6 +32,14 @@ impl Caller {
             Self::Verified(identity) => Some(identity),
             Self::Supposed(attributes) => Some(attributes),
         }
+    }
+}
+
+impl Caller {
+    /// On whose behalf the caller acts; `None` for nobody in particular and for who acts for themselves.
+    #[must_use]
+    pub fn delegation(&self) -> Option<Delegation> {
+        self.attributes().and_then(Delegation::of)
     }
 }
 
@@ -79,8 +89,11 @@ pub struct IdentityAttributes {
     pub expires_at: Timestamp,
     /// The token's own id (`jti`).
     pub token_id: Option<String>,
-    /// Whether the sender proved possession of a key.
-    pub sender_constrained: bool,
+    /// The login session the credential belongs to (`sid`).
+    pub session_id: Option<String>,
+    /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
+    /// [`IdentityAttributes::sender_constrained`].
+    pub binding: Option<Binding>,
     /// Roles, by the issuer's mapping.
     pub roles: Vec<String>,
     /// Groups, by the issuer's mapping.
@@ -89,6 +102,93 @@ pub struct IdentityAttributes {
     pub tenant: Option<String>,
     /// Further claims that the settings expose to policies, each as a set of strings.
     pub claims: BTreeMap<String, Vec<String>>,
+    /// For whom the holder acts, where it does: then it has no roles and groups but those that files give it, and policies
+    /// have to allow both.
+    pub on_behalf: Option<OnBehalf>,
+}
+
+/// For whom somebody acts (RFC 8693, section 4.1).
+#[derive(Debug, Clone)]
+pub struct OnBehalf {
+    /// Whom the token is about, as they would be if they came themselves.
+    pub subject: Box<IdentityAttributes>,
+    /// Who acted before the current actor, the latest first, as `<issuer>|<subject>`. No right follows from it.
+    pub earlier: Vec<String>,
+    /// What for.
+    pub purpose: Option<String>,
+    /// Whether a person approved what is done with this token.
+    pub human_approved: bool,
+}
+
+impl IdentityAttributes {
+    /// The least that is known of anybody: all else is empty, to be filled in.
+    #[must_use]
+    pub fn of(
+        kind: PrincipalKind,
+        scheme: &'static str,
+        (issuer, subject): (Arc<str>, String),
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            scheme,
+            issuer,
+            subject,
+            expires_at,
+            client_id: None,
+            audience: Vec::new(),
+            scopes: Vec::new(),
+            amr: Vec::new(),
+            acr: None,
+            assurance: 0,
+            auth_time: None,
+            issued_at: None,
+            token_id: None,
+            session_id: None,
+            binding: None,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            tenant: None,
+            claims: BTreeMap::new(),
+            on_behalf: None,
+        }
+    }
+
+    /// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
+    #[must_use]
+    pub fn principal_id(&self) -> String {
+        format!("{}|{}", self.issuer, self.subject)
+    }
+
+    /// Whom the credential is about: the holder, or whoever the holder acts for.
+    #[must_use]
+    pub fn subject_of_token(&self) -> &Self {
+        self.on_behalf
+            .as_ref()
+            .map_or(self, |on_behalf| &*on_behalf.subject)
+    }
+
+    /// Whether the sender proved possession of a key. A bound credential without that proof is refused before anybody
+    /// reads this, so to be bound is to be proven.
+    #[must_use]
+    pub fn sender_constrained(&self) -> bool {
+        self.binding.is_some()
+    }
+
+    /// Whether both name the same principal.
+    #[must_use]
+    pub fn same_principal(&self, other: &Self) -> bool {
+        (self.kind, &self.issuer, &self.subject) == (other.kind, &other.issuer, &other.subject)
+    }
+}
+
+/// The key a credential is bound to (`cnf`, RFC 7800).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// A public key, by its thumbprint (`jkt`: RFC 9449, section 6.1): base64url of SHA-256 (RFC 7638).
+    Key(String),
+    /// A client certificate, by the SHA-256 of its DER (`x5t#S256`: RFC 8705, section 3.1).
+    Certificate([u8; 32]),
 }
 
 /// Shows who, never what the claims hold.

@@ -120,6 +120,8 @@ pub enum CredentialFault {
     Lifetime,
     /// `sub` or another required claim is absent or of the wrong type.
     Claims,
+    /// The token is bound to a key, and the sender did not prove to have it.
+    Possession,
 }
 
 impl CredentialFault {
@@ -142,6 +144,7 @@ impl CredentialFault {
             Self::NotYetValid => "not_yet_valid",
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
+            Self::Possession => "possession",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests; or the same as one signed
 //! file (`archive`), which lists its files and their digests (`manifest`) and is believed for its `signature`.
 //!
-//! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
-//! YAML or JSON below `apis/` or named `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! What a file is for shows in its name: `*.cedarschema`, `*.cedar` (below `invariants/` or named `*.invariant.cedar` it
+//! is an invariant and no policy); JSON below `entities/` or named `*.entities.json`; YAML or JSON below `apis/` or named
+//! `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
 mod archive;
@@ -52,6 +53,8 @@ pub struct BundleFiles {
     pub links: Vec<Document>,
     /// Policy tests.
     pub tests: Vec<Document>,
+    /// What no policy may ever allow. It is proven beforehand and never judged by.
+    pub invariants: Vec<Document>,
 }
 
 /// What tells, without reading a file, whether it changed: name, size, inode, times, of files and of the folders that
@@ -69,6 +72,7 @@ enum Shelf {
     Apis,
     Links,
     Tests,
+    Invariants,
 }
 
 impl Shelf {
@@ -87,6 +91,7 @@ impl Shelf {
         let is = |folder: &str, word: &str| within(folder) || second == Some(word);
         match extension {
             "cedarschema" => Some(Self::Schema),
+            "cedar" if is("invariants", "invariant") => Some(Self::Invariants),
             "cedar" => Some(Self::Policies),
             "yaml" | "yml" | "json" if is("entities", "entities") => Some(Self::Entities),
             "yaml" | "yml" | "json" if is("apis", "openapi") => Some(Self::Apis),
@@ -192,11 +197,12 @@ impl BundleFiles {
             Shelf::Apis => &mut self.apis,
             Shelf::Links => &mut self.links,
             Shelf::Tests => &mut self.tests,
+            Shelf::Invariants => &mut self.invariants,
         }
     }
 
     /// Every file, kind by kind.
-    fn shelves(&self) -> [&Vec<Document>; 6] {
+    fn shelves(&self) -> [&Vec<Document>; 7] {
         [
             &self.schema,
             &self.policies,
@@ -204,6 +210,7 @@ impl BundleFiles {
             &self.apis,
             &self.links,
             &self.tests,
+            &self.invariants,
         ]
     }
 

@@ -27,6 +27,8 @@ pub(super) struct PrincipalParts {
     pub(super) entity: Arc<Entity>,
     pub(super) claims: Arc<Entity>,
     pub(super) token: Value,
+    /// Whom the principal acts for: policies have to allow them too.
+    pub(super) subject: Option<Principal>,
 }
 
 /// An operation as Cedar sees it, finished at load.
@@ -61,7 +63,7 @@ impl StaticEntities {
     /// would silently not apply.
     pub(super) fn principal(&self, identity: &IdentityAttributes) -> Principal {
         let kind = Kind::from(identity.kind);
-        let uid = kind.uid(&principal_id(identity));
+        let uid = kind.uid(&identity.principal_id());
         let known = self.get(&uid);
         let roles = identity.roles.iter().map(|role| Kind::Role.uid(role));
         let groups = identity.groups.iter().map(|group| Kind::Group.uid(group));
@@ -87,9 +89,13 @@ impl StaticEntities {
         let claims = claims_entity(&identity.claims);
         Principal(Arc::new(PrincipalParts {
             kind,
-            token: token(identity),
+            token: token(identity.subject_of_token()),
             claims: Arc::new(claims),
             entity: Arc::new(entity),
+            subject: identity
+                .on_behalf
+                .as_ref()
+                .map(|on_behalf| self.principal(&on_behalf.subject)),
         }))
     }
 
@@ -151,12 +157,8 @@ pub(super) fn anonymous() -> Principal {
         entity: Arc::new(entity(uid, Vec::new(), HashSet::new(), [])),
         claims: Arc::new(claims_entity(&BTreeMap::new())),
         token: anonymous_token(),
+        subject: None,
     }))
-}
-
-/// `<issuer>|<subject>`: two issuers can never vouch for one another's subjects.
-fn principal_id(identity: &IdentityAttributes) -> String {
-    format!("{}|{}", identity.issuer, identity.subject)
 }
 
 /// Where a route stands by its document.
@@ -248,7 +250,7 @@ fn token(identity: &IdentityAttributes) -> Value {
         ("expiresAt", datetime(identity.expires_at)),
         (
             "senderConstrained",
-            Some(identity.sender_constrained.into()),
+            Some(identity.sender_constrained().into()),
         ),
         ("claims", Some(Kind::Claims.uid("claims").into())),
     ])

@@ -16,7 +16,8 @@ use super::slice::{CompiledPolicy, Slice};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Effect, Facts, Matched, Notes, Permit, PolicyFault, Reason, Refusal, StepUp,
+    AccessRequest, Effect, Facts, Matched, Notes, Operation, Outcome, Permit, PolicyFault, Reason,
+    Refusal, StepUp,
 };
 
 /// Everything a judgement is made from.
@@ -47,8 +48,9 @@ impl<'a> Question<'a> {
 #[derive(Debug)]
 pub struct Judgement {
     /// The verdict.
-    pub verdict: Result<Permit, Refusal>,
-    /// The policies that determined it: the forbids that applied, else the permits.
+    pub verdict: Outcome,
+    /// The policies that determined it: the forbids that applied, else the permits. Of an observed request the forbids
+    /// that would have refused it, none where only a permit was missing.
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
     pub faults: Vec<PolicyFault>,
@@ -56,21 +58,82 @@ pub struct Judgement {
     pub notes: Notes,
 }
 
+impl Judgement {
+    /// Both have to allow it: whoever acts, and whom they act for. The first refusal stands.
+    pub(super) fn and(self, other: Self) -> Self {
+        let open = |one: &Self| (one.verdict.passes(), one.verdict.permitted());
+        let (mut stands, mut beside) = if open(&other) < open(&self) {
+            (other, self)
+        } else {
+            (self, other)
+        };
+        for fault in beside.faults.drain(..) {
+            if !stands.faults.contains(&fault) {
+                stands.faults.push(fault);
+            }
+        }
+        if stands.verdict.permitted() {
+            for policy in beside.determining {
+                if !stands.determining.contains(&policy) {
+                    stands.determining.push(policy);
+                }
+            }
+            stands.notes = stands.notes.and(beside.notes);
+        }
+        stands
+    }
+}
+
 /// What evaluating came to: a judgement in waiting. It holds everything a judgement says, so that one can be made of it
 /// again; the permit is made with the judgement, and only there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Finding {
-    verdict: Result<(), Refusal>,
+    verdict: Verdict,
     determining: Vec<Arc<str>>,
     faults: Vec<PolicyFault>,
     notes: Notes,
+}
+
+/// An [`Outcome`] without its permit.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Allowed,
+    Observed(Refusal),
+    Refused(Refusal),
+}
+
+impl Verdict {
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Allowed => None,
+            Self::Observed(refusal) | Self::Refused(refusal) => Some(refusal),
+        }
+    }
+
+    fn permitted(&self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+
+    /// The one road to a request that passes.
+    fn outcome(self) -> Outcome {
+        let would_be = match self {
+            Self::Refused(refusal) => return Outcome::Refused(refusal),
+            Self::Allowed => None,
+            Self::Observed(refusal) => Some(refusal),
+        };
+        let permit = Permit::assertion();
+        match would_be {
+            None => Outcome::Allowed(permit),
+            Some(refusal) => Outcome::Observed(permit, refusal),
+        }
+    }
 }
 
 impl Finding {
     /// A denial because the question could not even be put.
     pub(super) fn impossible(detail: &'static str) -> Self {
         Self {
-            verdict: Err(Refusal::new(Reason::Internal, detail)),
+            verdict: Verdict::Refused(Refusal::new(Reason::Internal, detail)),
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),
@@ -80,24 +143,19 @@ impl Finding {
     /// Whether it would be found again. An error need not be: Cedar's evaluator stops short where the stack of a thread
     /// grows scarce, for one.
     pub(super) fn lasts(&self) -> bool {
-        self.faults.is_empty() && !matches!(&self.verdict, Err(no) if no.reason == Reason::Internal)
+        let own_fault = |refusal: &Refusal| refusal.reason == Reason::Internal;
+        self.faults.is_empty() && !self.verdict.refusal().is_some_and(own_fault)
     }
 
     /// The judgement, of a finding that is kept.
     pub(super) fn judgement(&self) -> Judgement {
-        Self {
-            verdict: self.verdict.clone(),
-            determining: self.determining.clone(),
-            faults: self.faults.clone(),
-            notes: self.notes.clone(),
-        }
-        .into_judgement()
+        self.clone().into_judgement()
     }
 
     /// The judgement.
     pub(super) fn into_judgement(self) -> Judgement {
         Judgement {
-            verdict: self.verdict.map(|()| Permit::assertion()),
+            verdict: self.verdict.outcome(),
             determining: self.determining,
             faults: self.faults,
             notes: self.notes,
@@ -126,8 +184,9 @@ impl Slice {
         let Some(tally) = self.tally(&resource, question) else {
             return Finding::impossible("the entities of the request contradict each other");
         };
-        let verdict = verdict(&tally, principal.kind == Kind::Anonymous);
-        let determining = if verdict.is_ok() {
+        let anonymous = principal.kind == Kind::Anonymous;
+        let verdict = verdict(&tally, anonymous, &question.matched.operation);
+        let determining = if verdict.permitted() {
             &tally.permits
         } else {
             &tally.forbids
@@ -202,6 +261,13 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// Whether nothing stands against the request that holds on observed operations too: a forbid whose author did not
+    /// say otherwise, or one that could not be evaluated, of which nobody knows what it would have said.
+    fn only_observable(&self) -> bool {
+        let observable = |policy: &&CompiledPolicy| policy.obligation.observable;
+        !self.forbid_failed() && self.forbids.iter().all(observable)
+    }
+
     fn forbid_failed(&self) -> bool {
         self.faults
             .iter()
@@ -217,9 +283,20 @@ fn truth(value: &Value) -> Result<bool, String> {
     }
 }
 
+/// What policies refuse passes only where a document marks the operation as observed and only observable policies, or none,
+/// stand against it; it stays a verdict of its own.
+fn verdict(tally: &Tally<'_>, anonymous: bool, operation: &Operation) -> Verdict {
+    let observed = operation.observed && operation.documented && tally.only_observable();
+    match permitted(tally, anonymous) {
+        Ok(()) => Verdict::Allowed,
+        Err(refusal) if observed => Verdict::Observed(refusal),
+        Err(refusal) => Verdict::Refused(refusal),
+    }
+}
+
 /// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
 /// applies allows; everything else denies.
-fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<(), Refusal> {
+fn permitted(tally: &Tally<'_>, anonymous: bool) -> Result<(), Refusal> {
     if let Some(refusal) = forbidden(tally, anonymous) {
         return Err(refusal);
     }

@@ -19,8 +19,8 @@ use super::source::{Chain, problem};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes, Matched,
-    Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
+    AccessRequest, Binding, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes,
+    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -293,24 +293,23 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
     let some = || full.then(|| "x".to_owned());
     let list = || some().into_iter().collect::<Vec<_>>();
     IdentityAttributes {
-        kind,
-        scheme: "bearer_jwt",
-        issuer: "https://probe.invalid".into(),
-        subject: "x".to_owned(),
         client_id: some(),
         audience: list(),
         scopes: list(),
         amr: list(),
         acr: some(),
-        assurance: 0,
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
-        issued_at: None,
-        expires_at: Timestamp::UNIX_EPOCH,
         token_id: some(),
-        sender_constrained: full,
+        binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),
         tenant: some(),
         claims: some().map(|name| (name, list())).into_iter().collect(),
+        ..IdentityAttributes::of(
+            kind,
+            "bearer_jwt",
+            ("https://probe.invalid".into(), "x".to_owned()),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 }

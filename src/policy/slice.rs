@@ -165,6 +165,14 @@ impl CompiledPolicy {
             }
     }
 
+    /// Whether the scope can hold for some request of these types, wherever its entities stand in their hierarchies.
+    #[cfg(feature = "prove")]
+    pub(super) fn fits(&self, action: &Entity, principal: Kind, resource: Kind) -> bool {
+        self.action_holds(action)
+            && self.principal.allows_type(principal.entity_type())
+            && self.resource.allows_type(resource.entity_type())
+    }
+
     /// Whether the scope holds for this principal.
     pub(super) fn principal_holds(&self, principal: &Entity) -> bool {
         self.principal.holds(principal)

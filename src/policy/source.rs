@@ -27,9 +27,21 @@ pub(super) struct Sources {
 }
 
 impl Sources {
+    /// Parses every file of a bundle's policies, of which there must be one at least.
+    pub(super) fn parse(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
+        let sources = Self::read(documents, links)?;
+        if sources.compiled.is_empty() {
+            return Err(vec![
+                Problem::new("the bundle holds no policy")
+                    .hint("an empty bundle would deny everything; write at least one `permit` in a `.cedar` file"),
+            ]);
+        }
+        Ok(sources)
+    }
+
     /// Parses every file and names every policy: by `@id`, else by file and number, so that an edit elsewhere shifts no
     /// name. Templates are linked as `links` say.
-    pub(super) fn parse(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
+    pub(super) fn read(documents: &[Document], links: &[Document]) -> Result<Self, Vec<Problem>> {
         let mut sources = Self::default();
         let mut templates = Templates::default();
         let mut problems = Vec::new();
@@ -41,12 +53,6 @@ impl Sources {
         }
         problems.extend(templates.link(&mut sources, links));
         problems.extend(templates.unlinked());
-        if problems.is_empty() && sources.compiled.is_empty() {
-            problems.push(
-                Problem::new("the bundle holds no policy")
-                    .hint("an empty bundle would deny everything; write at least one `permit` in a `.cedar` file"),
-            );
-        }
         if problems.is_empty() {
             Ok(sources)
         } else {

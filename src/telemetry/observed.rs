@@ -35,6 +35,8 @@ pub struct Observation {
     pub shadow_disagreements: u64,
     /// How many decisions they were not asked about, because they were too slow, since the start.
     pub shadow_dropped: u64,
+    /// How many operations of the bundle in force are observed: what policies refuse passes there.
+    pub observed_operations: u64,
 }
 
 /// The keys of one issuer.
@@ -94,7 +96,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 4] = [
+    let numbers: [Number; 5] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -112,6 +114,11 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.decision.cache.entries",
             "Judgements that are remembered.",
             |seen| seen.remembered_judgements,
+        ),
+        (
+            "cardea.observed.operations",
+            "Operations of the bundle in force that are observed: what policies refuse passes there.",
+            |seen| seen.observed_operations,
         ),
     ];
     for (name, description, number) in numbers {

@@ -55,6 +55,14 @@ pub(super) fn refused(reason: Reason) -> Decision {
     decision
 }
 
+/// The same, refused by nobody only because the operation is observed.
+pub(super) fn observed(reason: Reason) -> Decision {
+    let mut decision = allowed();
+    let refusal = Refusal::new(reason, "a sentence for operators");
+    decision.outcome = Outcome::Observed(Permit::assertion(), refusal);
+    decision
+}
+
 /// The same request, with a slow step 10 us after its arrival that took 300 us.
 pub(super) fn with_a_cold_step(mut decision: Decision) -> Decision {
     let began = decision.trail.arrival.started + Duration::from_micros(10);
@@ -97,6 +105,7 @@ pub(super) fn matched(id: &str) -> Matched {
             method: Method::Get,
             route,
             resource: ResourceRule::Route,
+            observed: false,
             single_query_parameters: Vec::new(),
         }),
         parameters: vec![("orderId".into(), "CANARY-parameter".into())],
@@ -105,25 +114,14 @@ pub(super) fn matched(id: &str) -> Matched {
 
 pub(super) fn alice(subject: &str) -> Caller {
     Caller::Verified(Arc::new(VerifiedIdentity::assertion(IdentityAttributes {
-        kind: PrincipalKind::User,
-        scheme: "bearer_jwt",
-        issuer: "https://id.example".into(),
-        subject: subject.into(),
-        client_id: None,
-        audience: Vec::new(),
-        scopes: Vec::new(),
-        amr: Vec::new(),
-        acr: None,
-        assurance: 0,
-        auth_time: None,
-        issued_at: None,
-        expires_at: Timestamp::MAX,
         token_id: Some("CANARY-jti".into()),
-        sender_constrained: false,
-        roles: Vec::new(),
-        groups: Vec::new(),
-        tenant: None,
         claims: BTreeMap::from([("team".into(), vec!["CANARY-claim".into()])]),
+        ..IdentityAttributes::of(
+            PrincipalKind::User,
+            "bearer_jwt",
+            ("https://id.example".into(), subject.into()),
+            Timestamp::MAX,
+        )
     })))
 }
 

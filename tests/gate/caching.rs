@@ -284,9 +284,9 @@ impl ByHand {
             grpc: false,
         };
         let (snapshot, finish) = (SnapshotId::new("5eed"), |_: &_| ());
-        let identified = self
-            .identity
-            .identify(&request, &arrival, &snapshot, finish);
+        let identified =
+            self.identity
+                .identify((&request, "http:GET"), &arrival, &snapshot, finish);
         self.runtime.block_on(identified).who.is_ok()
     }
 

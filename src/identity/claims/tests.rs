@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::identity::settings::KeyPlace;
-use crate::identity::testing::{AUDIENCE, NOW, TestKey, claims, issuer_settings};
+use crate::identity::testing::{AUDIENCE, NOW, TestKey, b64, claims, issuer_settings};
 use crate::model::Period;
 
 fn settings() -> IssuerSettings {
@@ -226,7 +226,7 @@ fn roles_groups_tenant_and_scopes_follow_the_mapping() {
     assert_eq!(who.groups, ["a", "b"]);
     assert_eq!(who.tenant.as_deref(), Some("acme"));
     assert_eq!(who.scopes, ["orders:read", "orders:write"]);
-    assert!(!who.sender_constrained);
+    assert!(!who.sender_constrained());
 }
 
 #[test]
@@ -402,5 +402,33 @@ proptest! {
             settings.claims.expose = vec!["list".into(), "roles".into()];
         };
         let _judged = attributes(map, json!({name: value}));
+    }
+}
+
+#[test]
+fn what_a_token_is_bound_to_is_read_and_other_confirmations_refuse_it() {
+    let thumbprint = b64([7; 32]);
+    for (cnf, expected) in [
+        (
+            json!({ "jkt": thumbprint }),
+            Ok(Some(Binding::Key(thumbprint.clone()))),
+        ),
+        (
+            json!({ "x5t#S256": thumbprint }),
+            Ok(Some(Binding::Certificate([7; 32]))),
+        ),
+        (json!({}), Err(Fault::Claims)),
+        (json!("x"), Err(Fault::Claims)),
+        (json!({ "jkt": 7 }), Err(Fault::Claims)),
+        (json!({ "jkt": b64([7; 31]) }), Err(Fault::Claims)),
+        (json!({ "jwk": {} }), Err(Fault::Claims)),
+        (
+            json!({ "jkt": thumbprint, "x5t#S256": thumbprint }),
+            Err(Fault::Claims),
+        ),
+    ] {
+        let claims = json!({ "cnf": cnf });
+        let read = binding(claims.as_object().unwrap()).map_err(|wrong| wrong.0);
+        assert_eq!(read, expected, "{cnf}");
     }
 }

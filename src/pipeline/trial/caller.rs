@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::scalar::{Names, When, Words};
 use crate::identity::{SUPPOSED_ISSUER, SUPPOSED_LIFE};
-use crate::model::{IdentityAttributes, PrincipalKind};
+use crate::model::{Binding, IdentityAttributes, PrincipalKind};
 
 /// `anonymous`, or what is known of somebody.
 #[derive(Debug, Clone, Default)]
@@ -72,31 +72,30 @@ impl CallerParts {
         let kind = self.kind.unwrap_or(PrincipalKind::User);
         let own_client = (kind == PrincipalKind::Client).then(|| subject.clone());
         let claims = self.claims.iter();
+        let issuer = self.issuer.as_deref().unwrap_or(SUPPOSED_ISSUER);
+        let expires_at = self.expires_at.map_or_else(
+            || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
+            |at| at.0,
+        );
         IdentityAttributes {
-            kind,
-            scheme: "bearer_jwt",
-            issuer: self.issuer.as_deref().unwrap_or(SUPPOSED_ISSUER).into(),
             client_id: self.client_id.clone().or(own_client),
-            subject,
             audience: self.audience.0.clone(),
             scopes: self.scopes.0.clone(),
             amr: self.amr.0.clone(),
             acr: self.acr.clone(),
             assurance: self.assurance,
             auth_time: self.auth_time.map(|at| at.0),
-            issued_at: None,
-            expires_at: self.expires_at.map_or_else(
-                || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
-                |at| at.0,
-            ),
-            token_id: None,
-            sender_constrained: self.sender_constrained,
+            // Which key it is nobody asks: that it was proven is all that policies can read.
+            binding: self
+                .sender_constrained
+                .then(|| Binding::Key("supposed".to_owned())),
             roles: self.roles.0.clone(),
             groups: self.groups.0.clone(),
             tenant: self.tenant.clone(),
             claims: claims
                 .map(|(name, values)| (name.clone(), values.0.clone()))
                 .collect(),
+            ..IdentityAttributes::of(kind, "bearer_jwt", (issuer.into(), subject), expires_at)
         }
     }
 }

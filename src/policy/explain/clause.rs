@@ -199,14 +199,12 @@ fn origin(path: &str) -> &'static str {
         (Some("principal"), _) => "the caller's credential and the bundle's entities",
         (Some("resource"), _) => "the API document, the path and the bundle's entities",
         (Some("action"), _) => "the API document",
-        (_, Some("token")) => "the caller's credential",
+        (_, Some("token" | "delegation")) => "the caller's credential",
         (_, Some("request")) => "the request",
         (_, Some("network")) => "the client's address by the configured rule",
         (_, Some("time")) => "Cardea's clock",
         (_, Some("tls")) => "the connection to Envoy",
-        (_, Some("device" | "geo" | "risk" | "signals" | "delegation" | "emergency")) => {
-            "no source yet: unknown"
-        }
+        (_, Some("device" | "geo" | "risk" | "signals" | "emergency")) => "no source yet: unknown",
         _ => "the request as a whole",
     }
 }

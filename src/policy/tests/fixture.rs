@@ -1,6 +1,5 @@
 //! A small world to judge in.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -113,6 +112,7 @@ fn operation(api: &Arc<Api>, id: &str, method: Method, path: &str, key: &[&str])
             lifecycle: api.lifecycle,
         }),
         resource,
+        observed: false,
         single_query_parameters: Vec::new(),
     })
 }
@@ -182,25 +182,16 @@ impl World {
 
 pub(in crate::policy) fn user(name: &str) -> IdentityAttributes {
     IdentityAttributes {
-        kind: PrincipalKind::User,
-        scheme: "bearer_jwt",
-        issuer: "https://i".into(),
-        subject: name.to_owned(),
-        client_id: None,
         audience: vec!["aud".to_owned()],
         scopes: vec!["s0".to_owned()],
-        amr: Vec::new(),
-        acr: None,
         assurance: 1,
-        auth_time: None,
-        issued_at: None,
-        expires_at: Timestamp::from_second(1_800_000_000).unwrap(),
-        token_id: None,
-        sender_constrained: false,
         roles: vec!["r0".to_owned()],
-        groups: Vec::new(),
-        tenant: None,
-        claims: BTreeMap::new(),
+        ..IdentityAttributes::of(
+            PrincipalKind::User,
+            "bearer_jwt",
+            ("https://i".into(), name.to_owned()),
+            Timestamp::from_second(1_800_000_000).unwrap(),
+        )
     }
 }
 

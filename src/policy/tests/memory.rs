@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::fixture::{World, compile, delegation, operations};
+use super::fixture::{World, compile, delegation, operations, user};
 use super::oracle::{Shape, compile_valid, sets, shapes};
+use crate::model::{Binding, IdentityAttributes, OnBehalf, PrincipalKind};
 use crate::model::{Body, CanonicalPath, DecisionCache, Emergency, Host, PathRules, Period};
-use crate::model::{IdentityAttributes, PrincipalKind};
 use crate::policy::evidence::{Plan, lines};
 use crate::policy::{CacheSettings, Memory, Policies, Principal};
 
@@ -281,7 +281,7 @@ const FACTS: [Change; 53] = [
 ];
 
 /// What a credential says, and what it acts on.
-const OTHERS: [Change; 20] = [
+const OTHERS: [Change; 21] = [
     (
         "nobody asks",
         |w| w.attributes = None,
@@ -359,7 +359,7 @@ const OTHERS: [Change; 20] = [
     ),
     (
         "proof of possession",
-        |w| change(w, |a| a.sender_constrained = true),
+        |w| change(w, |a| a.binding = Some(Binding::Certificate([7; 32]))),
         "context.token.senderConstrained",
     ),
     (
@@ -377,6 +377,11 @@ const OTHERS: [Change; 20] = [
         "context.token.claims.hasTag(\"c\")",
     ),
     (
+        "acts for somebody",
+        |w| change(w, |a| a.on_behalf = Some(on_behalf_of("bob", &[]))),
+        "context.token has subject && context.token.subject == \"alice\"",
+    ),
+    (
         "another object",
         |w| w.matched.parameters = vec![("id".into(), "2".to_owned())],
         "resource in Cardea::Tenant::\"acme\"",
@@ -391,6 +396,17 @@ const OTHERS: [Change; 20] = [
 fn change(world: &mut World, how: impl FnOnce(&mut IdentityAttributes)) {
     if let Some(attributes) = &mut world.attributes {
         how(attributes);
+    }
+}
+
+fn on_behalf_of(name: &str, roles: &[&str]) -> OnBehalf {
+    let mut subject = user(name);
+    subject.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    OnBehalf {
+        subject: Box::new(subject),
+        earlier: Vec::new(),
+        purpose: None,
+        human_approved: false,
     }
 }
 
@@ -445,37 +461,15 @@ impl<'a> Callers<'a> {
     }
 }
 
-/// Every attribute: the type's own `Debug` leaves some out.
-fn in_full(attributes: &IdentityAttributes) -> impl std::fmt::Debug {
+/// Every attribute, also of whom the caller acts for: the type's own `Debug` leaves some out.
+fn in_full(attributes: &IdentityAttributes) -> String {
     let a = attributes;
-    let who = (
-        a.kind,
-        a.scheme,
-        a.issuer.clone(),
-        a.subject.clone(),
-        a.client_id.clone(),
-    );
-    let what = (
-        a.audience.clone(),
-        a.scopes.clone(),
-        a.amr.clone(),
-        a.acr.clone(),
-        a.assurance,
-    );
-    let when = (
-        a.auth_time,
-        a.issued_at,
-        a.expires_at,
-        a.token_id.clone(),
-        a.sender_constrained,
-    );
-    let more = (
-        a.roles.clone(),
-        a.groups.clone(),
-        a.tenant.clone(),
-        a.claims.clone(),
-    );
-    (who, what, when, more)
+    let who = (a.kind, a.scheme, &a.issuer, &a.subject, &a.client_id);
+    let what = (&a.audience, &a.scopes, &a.amr, &a.acr, a.assurance);
+    let when = (a.auth_time, a.issued_at, a.expires_at, &a.token_id);
+    let more = (&a.roles, &a.groups, &a.tenant, &a.claims, &a.binding);
+    let subject = a.on_behalf.as_ref().map(|on| in_full(&on.subject));
+    format!("{who:?} {what:?} {when:?} {more:?} {subject:?}")
 }
 
 const ENTITIES: &str = r#"[
@@ -558,8 +552,8 @@ fn the_same_subject_with_other_rights_is_another_principal() {
     let plain = World::new("a0.get", "1");
     let mut admin = World::new("a0.get", "1");
     change(&mut admin, |a| a.roles.push("admin".to_owned()));
-    assert!(callers.judge(&admin, &memory).0.contains("Ok("));
-    assert!(callers.judge(&plain, &memory).0.contains("Err("));
+    assert!(callers.judge(&admin, &memory).0.contains("Allowed"));
+    assert!(callers.judge(&plain, &memory).0.contains("Refused"));
     // The same words said again by a new proof are another principal too.
     let again = policies.principal(&crate::model::VerifiedIdentity::assertion(
         plain.attributes.clone().unwrap(),
@@ -569,10 +563,41 @@ fn the_same_subject_with_other_rights_is_another_principal() {
 }
 
 #[test]
+fn whoever_acts_for_somebody_is_remembered_only_with_whom_they_act_for() {
+    let policies = one_policy("principal in Cardea::Role::\"r0\"");
+    let (mut callers, memory) = (Callers::new(&policies), memory());
+    let alone = World::new("a0.get", "1");
+    let acting = |roles: &[&str]| {
+        let mut world = World::new("a0.get", "1");
+        change(&mut world, |a| {
+            a.on_behalf = Some(on_behalf_of("bob", roles));
+        });
+        world
+    };
+    // The same actor each time, who is permitted; it is the other who decides.
+    for (world, said) in [
+        (&alone, "Allowed"),
+        (&acting(&["r0"]), "Allowed"),
+        (&acting(&[]), "Refused"),
+        (&acting(&["r1"]), "Refused"),
+    ] {
+        for expected in [DecisionCache::Miss, DecisionCache::Hit] {
+            let (judgement, recalled) = callers.judge(world, &memory);
+            assert!(judgement.contains(said), "{judgement}");
+            assert_eq!(recalled, expected);
+        }
+    }
+}
+
+#[test]
 fn another_snapshot_shares_nothing_even_of_the_same_files() {
     let memory = memory();
     let world = World::new("a0.get", "1");
-    for (condition, reason) in [("true", "Ok("), ("false", "Err("), ("true", "Ok(")] {
+    for (condition, reason) in [
+        ("true", "Allowed"),
+        ("false", "Refused"),
+        ("true", "Allowed"),
+    ] {
         let policies = one_policy(&format!("{condition} || context.tls.mutual"));
         let mut callers = Callers::new(&policies);
         // Nobody in particular is made by the snapshot, and named by it.

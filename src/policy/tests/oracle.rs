@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision, Entities, Request};
 use cedar_policy_core::ast::{EntityUIDEntry, Request as CoreRequest};
+use cedar_policy_core::entities::Entities as CoreEntities;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
@@ -17,7 +18,11 @@ use crate::policy::{Policies, Question};
 /// What can be said of a judgement: the verdict, who determined it, who failed.
 type Said = (bool, BTreeSet<String>, BTreeSet<String>);
 
-fn cedar_says(policies: &Policies, question: Question<'_>) -> Said {
+/// A request with its full context, and every entity it may speak of.
+pub(super) fn request_of(
+    policies: &Policies,
+    question: Question<'_>,
+) -> (CoreRequest, CoreEntities) {
     let principal = &question.principal.0;
     let target = &policies.slices[&question.matched.operation.id].target;
     let resource = policies.statics.resource(question.matched, target);
@@ -36,10 +41,15 @@ fn cedar_says(policies: &Policies, question: Question<'_>) -> Said {
         EntityUIDEntry::known(resource.uid().clone(), None),
         Some(Plan::everything().context(&evidence)),
     );
+    (request, entities.unwrap())
+}
+
+fn cedar_says(policies: &Policies, question: Question<'_>) -> Said {
+    let (request, entities) = request_of(policies, question);
     let response = Authorizer::new().is_authorized(
         &Request::from(request),
         &policies.sources.set,
-        &Entities::from(entities.unwrap()),
+        &Entities::from(entities),
     );
     (
         response.decision() == Decision::Allow,
@@ -63,7 +73,7 @@ fn cedar_says(policies: &Policies, question: Question<'_>) -> Said {
 fn we_say(policies: &Policies, question: Question<'_>) -> Said {
     let judgement = policies.judge(question);
     (
-        judgement.verdict.is_ok(),
+        judgement.verdict.permitted(),
         judgement
             .determining
             .iter()
@@ -328,7 +338,7 @@ const ENTITIES: &str = r#"[
     {"uid":{"type":"Cardea::Object","id":"a0/things/1"},"parents":[{"type":"Cardea::Tenant","id":"acme"}]}
 ]"#;
 
-fn worlds() -> Vec<World> {
+pub(super) fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
     for operation in operations() {
         for who in 0..5 {

@@ -1,0 +1,159 @@
+//! Tokens that somebody uses for somebody else (RFC 8693): a right that is delegated is one that both have.
+
+use serde_json::{Value, json};
+
+use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, changed, claims};
+use crate::world::{Ask, Heard, World};
+
+/// What agents may do here at all. People have the shipped policies.
+const AGENTS: &str = r#"
+@id("agents-read") permit (principal is Cardea::Agent, action in Cardea::Action::"read", resource in Cardea::Api::"orders");
+@id("agents-write") permit (principal is Cardea::Agent, action in Cardea::Action::"write", resource in Cardea::Api::"orders");
+@id("short-chains") forbid (principal, action, resource) when { context has delegation && context.delegation.depth > 2 };
+@id("trips-only") forbid (principal is Cardea::Agent, action in Cardea::Action::"write", resource)
+unless { context has delegation && context.delegation has purpose && context.delegation.purpose == "trip" };
+"#;
+
+fn world(policies: &str) -> World {
+    World::with(|setup| {
+        setup.write("agents.cedar", policies);
+        let claims = &mut setup.first_issuer()["claims"];
+        claims["purpose"] = json!("purp");
+        claims["human_approved"] = json!("approved");
+    })
+}
+
+/// Asks with the token of alice, an editor, that `act` uses.
+fn ask(world: &World, method: &str, act: Value, claims: Value) -> Heard {
+    let mut claims = claims;
+    claims["act"] = act;
+    let token = world.key.token_with(claims);
+    world.ask(Ask::new(method, "/v1/orders").bearer(&token))
+}
+
+#[test]
+fn an_agent_does_what_both_it_and_its_user_may() {
+    let world = world(AGENTS);
+    let heard = ask(&world, "GET", json!({ "sub": "bot" }), json!({}));
+    heard.assert_allowed(&["agents-read", "orders-read-by-role"]);
+    assert_eq!(
+        heard.metadata("principal"),
+        json!(format!("Agent::\"{ISSUER}|bot\""))
+    );
+    // Again, from the cache.
+    ask(&world, "GET", json!({ "sub": "bot" }), json!({}))
+        .assert_allowed(&["agents-read", "orders-read-by-role"]);
+    // The user may not: the agent's own right is not enough.
+    for lacking in [json!({ "roles": [] }), json!({ "scope": "orders:write" })] {
+        ask(&world, "GET", json!({ "sub": "bot" }), lacking).assert_refused(403, "not_permitted");
+    }
+}
+
+#[test]
+fn an_agent_without_rights_of_its_own_gets_none_from_its_user() {
+    let world = world("");
+    world.get("/v1/orders").passed();
+    ask(&world, "GET", json!({ "sub": "bot" }), json!({})).assert_refused(403, "not_permitted");
+}
+
+#[test]
+fn an_agent_writes_only_with_a_persons_approval_and_for_the_purpose_that_is_allowed() {
+    let world = world(AGENTS);
+    let write = |claims| ask(&world, "POST", json!({ "sub": "bot" }), claims);
+    let good = json!({ "purp": "trip", "approved": true });
+    write(good).assert_allowed(&["agents-write", "orders-create"]);
+    write(json!({ "purp": "trip" })).assert_refused(403, "approval_required");
+    write(json!({ "purp": "trip", "approved": "true" })).assert_refused(403, "approval_required");
+    write(json!({ "purp": "fun", "approved": true })).assert_refused(403, "forbidden");
+}
+
+#[test]
+fn the_length_of_the_chain_is_told_to_policies_and_has_an_end() {
+    let world = world(AGENTS);
+    let chain = |length: usize| {
+        (1..length).fold(
+            json!({ "sub": "first" }),
+            |within, at| json!({ "sub": format!("actor-{at}"), "act": within }),
+        )
+    };
+    ask(&world, "GET", chain(2), json!({})).passed();
+    ask(&world, "GET", chain(3), json!({})).assert_refused(403, "forbidden");
+    ask(&world, "GET", chain(5), json!({})).assert_invalid();
+    ask(&world, "GET", json!("bot"), json!({})).assert_invalid();
+    let stranger = json!({ "sub": "bot", "iss": "https://stranger.example" });
+    ask(&world, "GET", stranger, json!({})).assert_invalid();
+}
+
+/// A world that believes transaction tokens of a second issuer, whose key this is.
+fn transactions(combine: &Value) -> (World, Key, KeyServer) {
+    let (key, server) = (Key::es256("t1"), KeyServer::start());
+    server.publish(&[&key]);
+    let world = World::with(|setup| {
+        let issuer = json!({
+            "issuer": "https://transactions.example.com",
+            "audiences": [AUDIENCE],
+            "carrier": "transaction_token",
+            "token_types": ["txntoken+jwt"],
+            "keys": { "jwks_url": server.url("/jwks") },
+            "claims": { "roles": ["roles"] },
+        });
+        let identity = &mut setup.settings["identity"];
+        identity["issuers"].as_array_mut().unwrap().push(issuer);
+        let schemes = json!(["jwt", "transaction_token"]);
+        identity["routes"] = json!([{ "schemes": schemes, "combine": combine }]);
+        setup.write(
+            "transactions.cedar",
+            r#"@id("by-transaction") permit (principal, action, resource) when { context.token.kind == "transaction_token" };"#,
+        );
+    });
+    (world, key, server)
+}
+
+fn transaction_token(key: &Key, typ: &str) -> String {
+    let changes = json!({ "iss": "https://transactions.example.com", "txn": "97053963-771d", "sub": "alice" });
+    let (mut header, claims) = (key.header(), changed(claims(), changes));
+    header["typ"] = json!(typ);
+    key.sign_texts(&header.to_string(), &claims.to_string())
+}
+
+#[test]
+fn a_transaction_token_names_the_caller_where_there_is_no_other_credential() {
+    let (world, key, _server) = transactions(&json!([]));
+    let ask = |token: &str| world.ask(Ask::get("/v1/orders").header("txn-token", token));
+    ask(&transaction_token(&key, "txntoken+jwt"))
+        .assert_allowed(&["by-transaction", "orders-read-by-role"]);
+    // Each kind of token is one only where it belongs.
+    ask(&transaction_token(&key, "at+jwt")).assert_invalid();
+    ask(&world.key.token()).assert_invalid();
+    world
+        .present(&transaction_token(&key, "txntoken+jwt"))
+        .assert_invalid();
+    ask("a b").assert_invalid();
+    let good = transaction_token(&key, "txntoken+jwt");
+    ask(&format!("{good},{good}")).assert_refused(400, "ambiguous_credential");
+}
+
+#[test]
+fn h5_two_callers_on_one_request_need_a_rule_that_combines_them() {
+    let both = |world: &World, transaction: &str| {
+        let ask = Ask::get("/v1/orders").bearer(&world.key.token());
+        world.ask(ask.header("txn-token", transaction))
+    };
+    let (world, key, _server) = transactions(&json!([]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_refused(400, "ambiguous_credential");
+    }
+    let (world, key, _server) = transactions(&json!([["jwt", "transaction_token"]]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_allowed(&["orders-read-by-role"]);
+    }
+    // A rule combines good credentials only.
+    both(&world, &transaction_token(&key, "at+jwt")).assert_invalid();
+    let (world, key, _server) = transactions(&json!([["transaction_token", "jwt"]]));
+    let token = transaction_token(&key, "txntoken+jwt");
+    for _ in 0..2 {
+        both(&world, &token).assert_allowed(&["by-transaction", "orders-read-by-role"]);
+    }
+}
