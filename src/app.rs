@@ -25,7 +25,7 @@ use crate::identity::{ClaimReader, Identity};
 use crate::model::{AccessRequest, Clock, Decision, Problem, Refusal, SystemClock, Trail};
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
-use crate::policy::Principal;
+use crate::policy::{Memory, Principal};
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
@@ -94,6 +94,7 @@ impl App {
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
             context: Context::new(&config.context)?,
+            memory: Memory::new(&config.decisions.cache),
             telemetry: Telemetry::start(&config.telemetry, background.handle())?,
             shadow: Shadow::start(candidate.clone(), background.handle()),
             snapshots,
@@ -388,6 +389,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
         revocations: revocations::seen(identity.revocations()),
+        remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),
         observed_operations: snapshots.current().map_or(0, |snapshot| {

@@ -29,7 +29,8 @@ pub use bytes::every_byte;
 pub use challenge::Challenge;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
-    ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,
+    ColdStep, Decision, DecisionCache, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault,
+    SnapshotId, Trail,
 };
 pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::model::{Asked, Clock, Decision, ManualClock, Problem, SystemClock};
 use crate::pipeline::trial::{Given, Staging};
 use crate::pipeline::{BundleSettings, Road, Snapshot};
-use crate::policy::Principal;
+use crate::policy::{Memory, Principal};
 use crate::rehearsal::record::Record;
 use crate::rehearsal::{Asking, Form, Reader};
 
@@ -122,6 +122,7 @@ impl Desk {
             snapshot: &self.snapshot,
             identity: &proof.identity,
             context: &self.staging.context,
+            memory: &Memory::none(),
         };
         let decision = proof.runtime.block_on(road.decide(asked));
         self.proof = Some(proof);

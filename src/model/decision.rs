@@ -162,6 +162,39 @@ pub struct Notes {
     pub said: Option<Arc<str>>,
 }
 
+/// Whether a judgement was remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DecisionCache {
+    /// The same was judged before, from the same facts.
+    Hit,
+    /// It was not, and is remembered now, unless a policy failed.
+    Miss,
+    /// It was not looked for: policies read the clock, what they read is too long to remember, or nothing is remembered.
+    Bypass,
+}
+
+impl DecisionCache {
+    /// Of two judgements that make one: what can be said of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Bypass, _) | (_, Self::Bypass) => Self::Bypass,
+            (Self::Miss, _) | (_, Self::Miss) => Self::Miss,
+            (Self::Hit, Self::Hit) => Self::Hit,
+        }
+    }
+
+    /// The label in logs, metrics and spans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
 impl Notes {
     /// What both ask for.
     #[must_use]
@@ -212,6 +245,8 @@ pub struct Trail {
     pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
     pub cache_hit: Option<bool>,
+    /// Whether the judgement was remembered; `None` where it did not come to one.
+    pub decision_cache: Option<DecisionCache>,
     /// The policies that determined the verdict: the permits that applied, or the forbids.
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
@@ -241,6 +276,7 @@ impl Trail {
             challenges: Arc::default(),
             facts: None,
             cache_hit: None,
+            decision_cache: None,
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
+use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value, ValueKind};
 use cedar_policy_core::entities::{Entities, TCComputation};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
@@ -42,6 +42,22 @@ pub(super) struct Target {
     /// What every object behind the route is in: the route, and all it is in.
     behind: HashSet<EntityUID>,
     api: Value,
+}
+
+impl Target {
+    /// Whether this path is there in every request of the operation; `None` where that is not settled at load. What a
+    /// document says of its API is: files cannot change it, see [`StaticEntities::resource`].
+    pub(super) fn has(&self, path: &[SmolStr]) -> Option<bool> {
+        match path {
+            [resource, api, name] if resource == "resource" && api == "api" => {
+                match self.api.value_kind() {
+                    ValueKind::Record(fields) => Some(fields.contains_key(name)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
 }
 
 impl StaticEntities {

@@ -16,7 +16,7 @@ use cedar_policy_core::extensions::Extensions;
 use serde::Serialize;
 
 use super::entities::{numbers_entity, params_entity, store};
-use super::evidence::{Evidence, Plan};
+use super::evidence::Plan;
 use super::judge::Question;
 use super::obligation::OnDeny;
 use super::slice::{CompiledPolicy, Slice};
@@ -150,12 +150,7 @@ impl Policies {
             Arc::new(numbers_entity()),
         ])?;
         let known = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
-        let evidence = Evidence {
-            principal,
-            request: question.request,
-            matched: question.matched,
-            facts: question.facts,
-        };
+        let evidence = question.evidence();
         let request = Request::new_unchecked(
             known(&principal.entity),
             known(&slice.target.action),

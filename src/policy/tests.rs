@@ -3,6 +3,7 @@
 mod files;
 pub(super) mod fixture;
 mod invariants;
+mod memory;
 mod observed;
 mod oracle;
 #[cfg(feature = "prove")]

@@ -83,6 +83,7 @@ struct Instruments {
     observed: Counter<u64>,
     duration: Histogram<f64>,
     lookups: Counter<u64>,
+    recalls: Counter<u64>,
     credential_faults: Counter<u64>,
     policy_errors: Counter<u64>,
     panics: Counter<u64>,
@@ -177,6 +178,10 @@ impl Metrics {
             let result = if hit { "hit" } else { "miss" };
             all.lookups.add(1, &[KeyValue::new("result", result)]);
         }
+        if let Some(recalled) = trail.decision_cache {
+            all.recalls
+                .add(1, &[KeyValue::new("result", recalled.as_str())]);
+        }
         if let Outcome::Refused(refusal) = &decision.outcome
             && let Reason::CredentialInvalid(fault) = &refusal.reason
         {
@@ -233,6 +238,11 @@ impl Instruments {
             lookups: meter
                 .u64_counter("cardea.token.cache.lookups")
                 .with_description("Lookups of verified tokens, by result.")
+                .with_unit("{lookup}")
+                .build(),
+            recalls: meter
+                .u64_counter("cardea.decision.cache.lookups")
+                .with_description("Lookups of remembered judgements, by result.")
                 .with_unit("{lookup}")
                 .build(),
             credential_faults: meter

@@ -35,6 +35,8 @@ pub struct Observation {
     pub cached_tokens: u64,
     /// What is no longer trusted.
     pub revocations: RevocationsSeen,
+    /// How many judgements are remembered.
+    pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
     pub shadow_disagreements: u64,
     /// How many decisions they were not asked about, because they were too slow, since the start.
@@ -101,7 +103,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 4] = [
+    let numbers: [Number; 5] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -114,6 +116,11 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.token.cache.entries",
             "Verified tokens in the cache.",
             |seen| seen.cached_tokens,
+        ),
+        (
+            "cardea.decision.cache.entries",
+            "Judgements that are remembered.",
+            |seen| seen.remembered_judgements,
         ),
         (
             "cardea.observed.operations",

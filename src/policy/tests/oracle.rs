@@ -12,7 +12,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use super::fixture::{World, compile_linked, delegation, operations};
 use crate::model::{Caller, IdentityAttributes, PrincipalKind, SpiffeId};
 use crate::policy::entities::{numbers_entity, params_entity, store};
-use crate::policy::evidence::{Evidence, Plan};
+use crate::policy::evidence::Plan;
 use crate::policy::{Policies, Question};
 
 /// What can be said of a judgement: the verdict, who determined it, who failed.
@@ -36,12 +36,7 @@ pub(super) fn request_of(
     ];
     let peer = policies.statics.peer(question.facts, principal);
     let entities = store(always.into_iter().chain(peer));
-    let evidence = Evidence {
-        principal,
-        request: question.request,
-        matched: question.matched,
-        facts: question.facts,
-    };
+    let evidence = question.evidence();
     let request = CoreRequest::new_unchecked(
         EntityUIDEntry::known(principal.entity.uid().clone(), None),
         EntityUIDEntry::known(target.action.uid().clone(), None),
@@ -158,7 +153,7 @@ const RESOURCE_FILLS: [(&str, &str); 3] = [
 
 /// One generated policy: the index of a choice in each of the lists.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
+pub(super) struct Shape {
     forbid: bool,
     action: usize,
     condition: usize,
@@ -276,8 +271,9 @@ fn every_feature() -> BTreeSet<String> {
     features
 }
 
-/// Compiles the policies that pass strict validation, one a line; those that can never hold together are left out.
-fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
+/// Compiles the policies that pass strict validation, one a line, with some `more` behind them; those that can never hold
+/// together are left out.
+pub(super) fn compile_valid(shapes: &mut Vec<Shape>, more: &str) -> Option<(String, Policies)> {
     let mut keep: Vec<Option<Shape>> = shapes.iter().copied().map(Some).collect();
     for _ in 0..3 {
         let line = |write: fn(Shape, usize) -> String| -> String {
@@ -286,7 +282,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
                 .map(|(number, shape)| shape.map_or("\n".to_owned(), |shape| write(shape, number)))
                 .collect()
         };
-        let text = line(Shape::policy);
+        let text = line(Shape::policy) + more;
         let links = format!("[{}]", line(Shape::links));
         match compile_linked(&text, &links, ENTITIES) {
             Ok(policies) => {
@@ -295,7 +291,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
             }
             Err(problems) => {
                 for problem in problems {
-                    keep[problem.at?.0 - 1] = None;
+                    *keep.get_mut(problem.at?.0 - 1)? = None;
                 }
             }
         }
@@ -303,7 +299,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
     None
 }
 
-fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+pub(super) fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     let fixed =
         (0..PRINCIPALS.len(), 0..RESOURCES.len()).prop_map(|(principal, resource)| Scope::Fixed {
             principal,
@@ -424,7 +420,7 @@ fn compare(
     clippy::disallowed_methods,
     reason = "a figure asks for more sets than a test run has time for"
 )]
-fn sets() -> u32 {
+pub(super) fn sets() -> u32 {
     std::env::var("CARDEA_ORACLE_SETS")
         .ok()
         .and_then(|sets| sets.parse().ok())
@@ -445,7 +441,7 @@ fn e5_a_slice_says_what_cedar_says_of_the_full_set() {
     let compared = std::cell::Cell::new(0_u32);
     runner
         .run(&shapes(), |mut shapes| {
-            let compiled = compile_valid(&mut shapes);
+            let compiled = compile_valid(&mut shapes, "");
             prop_assume!(compiled.is_some());
             let (text, policies) = compiled.unwrap();
             let mut met = met.borrow_mut();
