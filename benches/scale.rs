@@ -244,17 +244,14 @@ fn caller(policies: &Policies, service: &str, now: Timestamp) -> Principal {
             .map(|text| (*text).to_owned())
             .collect::<Vec<_>>()
     };
+    let issuer = ("https://login.example.com".into(), "user-7".to_owned());
+    let expires_at = now + SignedDuration::from_hours(1);
     policies.supposed(&IdentityAttributes {
         audience: texts(&["https://api.example.com"]),
         scopes: texts(&["openid", "profile", &format!("{service}:read")]),
         assurance: 1,
         roles: texts(&[&format!("{service}-viewer"), "employee", "on-call"]),
-        ..IdentityAttributes::of(
-            PrincipalKind::User,
-            "bearer_jwt",
-            ("https://login.example.com".into(), "user-7".to_owned()),
-            now + SignedDuration::from_hours(1),
-        )
+        ..IdentityAttributes::of(PrincipalKind::User, "bearer_jwt", issuer, expires_at)
     })
 }
 
