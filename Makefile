@@ -8,6 +8,10 @@ ENVOY_VERSION := 1.40.0
 ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
 PROVIDER := $(TARGET)/tools/provider
 export CARDEA_ENVOY := $(ENVOY)
+CVC5_VERSION := 1.3.1
+# With a sum of what it is installed by, so that a change to that installs it anew, and a fresh clone does not.
+CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)-$(firstword $(shell cat scripts/install-cvc5.sh scripts/cvc5-repl.py | cksum))
+export CARDEA_CVC5 := $(CVC5)
 export CARDEA_PROVIDER := $(PROVIDER)
 REDIS := $(TARGET)/tools/redis-server
 export CARDEA_REDIS := $(REDIS)
@@ -22,13 +26,14 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(REDIS) ## Every test, the ones through a real Envoy and a real OpenID provider included
+test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(REDIS) $(CVC5) ## Every test, the ones through a real Envoy, OpenID provider, Redis and solver included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
 lint: ## Formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 .PHONY: docs
@@ -45,6 +50,9 @@ figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, 
 
 $(ENVOY):
 	scripts/install-envoy.sh $(ENVOY_VERSION) $@
+
+$(CVC5):
+	scripts/install-cvc5.sh $(CVC5_VERSION) $@
 
 $(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs
 	scripts/install-provider.sh $(PROVIDER)

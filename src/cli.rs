@@ -6,8 +6,14 @@ mod check;
 mod config;
 mod decide;
 mod demo;
+mod desk;
 mod excerpt;
+mod explain;
 mod generate;
+mod paint;
+#[cfg(feature = "prove")]
+mod prove;
+mod replay;
 mod revoke;
 mod serve;
 mod test;
@@ -46,11 +52,14 @@ const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
   cardea test --bundle policies         Run the bundle's tests
+  cardea explain request.json           Show why a request is decided as it is
+  cardea prove --bundle policies        Prove that no policy errs and every invariant holds
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
   cardea demo --envoy PATH              Envoy, an issuer and an upstream on this machine, and a guided tour
 
-Exit codes: 0 done; 1 a test failed or a verdict was not the expected one; 2 a mistake in arguments, settings or bundle.";
+Exit codes: 0 done; 1 a test failed, or the answer is not the one asked for; 2 a mistake in arguments, settings or bundle; \
+3 nothing proven either way (prove).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -70,8 +79,15 @@ enum Command {
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
     Decide(decide::DecideCommand),
+    /// Show why a request is decided as it is
+    Explain(explain::ExplainCommand),
+    /// Judge recorded decisions again under another bundle, and show what changes
+    Replay(replay::ReplayCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
+    /// Prove what holds of every request: no errors, invariants, no more than before
+    #[cfg(feature = "prove")]
+    Prove(prove::ProveCommand),
     /// Show everything at work on this machine: a real Envoy, an issuer, an API, and a guided tour
     Demo(demo::DemoArguments),
 }
@@ -113,8 +129,12 @@ pub fn run() -> ExitCode {
         Command::Revoke(command) => revoke::run(&command).map(passed),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
+        Command::Explain(command) => explain::run(&command).map(|()| DONE),
+        Command::Replay(command) => replay::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
+        #[cfg(feature = "prove")]
+        Command::Prove(command) => prove::run(&command),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -12,6 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `certificate` | the scheme of client certificates |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -31,6 +32,7 @@ mod acceptance;
 mod bearer;
 mod cache;
 mod carried;
+mod certificate;
 mod claims;
 mod crypto;
 mod denial;
@@ -65,6 +67,7 @@ use self::acceptance::Acceptance;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
+use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
@@ -73,7 +76,8 @@ use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
-    AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId,
+    VerifiedIdentity,
 };
 
 pub use cache::{Figures, Known};
@@ -85,22 +89,28 @@ pub use revocation::{
 };
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
-    RevocationSettings, RouteSettings, Settings,
+    Algorithm, CacheSettings, Carrier, CertificateSettings, ClaimSettings, ForwardedHeader,
+    ForwardedSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
+    RevocationSettings, RouteSettings, Settings, TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+    certificates: Option<Certificate>,
+) -> Result<Vec<Listed>, &'static str> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
         issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![
+    let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
     ];
+    all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     all.into_iter().map(Listed::new).collect()
 }
 
@@ -113,6 +123,7 @@ pub struct Identity<P> {
     cache: Cache<P>,
     revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
+    authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
@@ -208,22 +219,38 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
         let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
             .map_err(|problem| vec![problem])?;
-        let tasks = sources
+        let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
+        let certificates = settings
+            .certificates
+            .as_ref()
+            .map(|settings| Certificate::load(settings, Arc::clone(&clients), clock.as_ref()));
+        let certificates = certificates.transpose()?;
+        let authorities = certificates
+            .as_ref()
+            .map(|scheme| Arc::clone(scheme.authorities()));
+        let papers = authorities
+            .iter()
+            .map(|files| background.spawn(Arc::clone(files).keep_fresh()));
+        let tasks: Vec<_> = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
-            .map(|task| task.abort_handle());
+            .chain(papers)
+            .map(|task| task.abort_handle())
+            .collect();
+        let schemes = schemes(settings, &sources, certificates)
+            .map_err(|message| vec![Problem::new(message)])?;
         Ok(Arc::new(Self {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes()),
-            possession: Possession::new(),
+            possession: Possession::new(clients),
             cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
+            authorities,
             revocations,
             readiness,
             clock,
-            tasks: tasks.collect(),
+            tasks,
             sources,
         }))
     }
@@ -372,8 +399,12 @@ impl<P> Identity<P> {
         &self.revocations
     }
 
-    /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.
+    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
+    /// as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
+        if let Some(authorities) = &self.authorities {
+            authorities.refresh().await;
+        }
         for source in &self.sources {
             source.refresh().await;
         }
@@ -398,6 +429,18 @@ impl<P> fmt::Debug for Identity<P> {
 }
 
 impl<P> Identified<P> {
+    /// Whose client certificate was proven: the caller's, or that of somebody beside it.
+    #[must_use]
+    pub fn certified(&self) -> Option<Caller> {
+        let caller = match &self.who {
+            Ok(Who::Verified(known)) => Some(known),
+            Ok(Who::Anonymous) | Err(_) => None,
+        };
+        let mut all = caller.into_iter().chain(&self.beside);
+        let holder = all.find(|known| known.identity().scheme == CERTIFICATE)?;
+        Some(holder.caller())
+    }
+
     fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
         Self {
             who,

@@ -156,6 +156,11 @@ impl Inventory {
         self.apis.iter()
     }
 
+    /// The hosts that documents name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
+    }
+
     fn undocumented(&self, method: Method) -> Matched {
         let [get, head, options, post, put, patch, delete] = &self.generic;
         let operation = match method {

@@ -50,6 +50,7 @@ impl Denial {
             | Fault::Audience
             | Fault::Signature
             | Fault::Claims
+            | Fault::Certificate
             | Fault::Revoked => true,
             Fault::Malformed
             | Fault::Scheme

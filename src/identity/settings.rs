@@ -1,5 +1,6 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
+mod certificate;
 mod issuer;
 mod revocation;
 #[cfg(test)]
@@ -16,6 +17,10 @@ pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
 use crate::model::{Period, Problem};
 
+pub use certificate::{
+    CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
+    TrustDomainSettings, WithoutCrl,
+};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
@@ -26,6 +31,8 @@ pub(super) use revocation::life;
 pub struct Settings {
     /// The issuers whose bearer tokens are accepted. With none, every bearer token is refused.
     pub issuers: Vec<IssuerSettings>,
+    /// Whose client certificates are accepted. Without it, a certificate names nobody.
+    pub certificates: Option<CertificateSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -42,6 +49,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            certificates: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
             revocation: RevocationSettings::default(),
@@ -92,6 +100,10 @@ impl Settings {
                 ),
             }
         }
+        if let Some(certificates) = &self.certificates {
+            found.place = "identity.certificates".into();
+            certificates.check(&mut found);
+        }
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -113,14 +125,12 @@ impl Settings {
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
+            SchemeName::Certificate => self.certificates.is_some(),
             SchemeName::TransactionToken => {
                 let carrier = Carrier::TransactionToken;
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
-            SchemeName::Introspection
-            | SchemeName::Certificate
-            | SchemeName::ApiKey
-            | SchemeName::Basic => false,
+            SchemeName::Introspection | SchemeName::ApiKey | SchemeName::Basic => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
     }

@@ -122,7 +122,9 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
-    /// It was good, and trust in it was taken back.
+    /// The client certificate cannot be read, is none of a client, or has no single name.
+    Certificate,
+    /// The credential was revoked before its time.
     Revoked,
 }
 
@@ -147,6 +149,7 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Certificate => "certificate",
             Self::Revoked => "revoked",
         }
     }

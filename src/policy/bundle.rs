@@ -1,8 +1,9 @@
 //! A bundle as it lies on disk: a folder of schema, policies, entities, API documents and tests; or the same as one signed
 //! file (`archive`), which lists its files and their digests (`manifest`) and is believed for its `signature`.
 //!
-//! What a file is for shows in its name: `*.cedarschema`, `*.cedar`; JSON below `entities/` or named `*.entities.json`;
-//! YAML or JSON below `apis/` or named `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
+//! What a file is for shows in its name: `*.cedarschema`, `*.cedar` (below `invariants/` or named `*.invariant.cedar` it
+//! is an invariant and no policy); JSON below `entities/` or named `*.entities.json`; YAML or JSON below `apis/` or named
+//! `*.openapi.yaml`; below `links/` or named `*.links.yaml`; YAML below `tests/` or named `*.test.yaml`. So a bundle may be a
 //! tree, or flat as a Kubernetes ConfigMap is. Names that begin with a dot are passed over (`..data` and its kin).
 
 mod archive;
@@ -21,6 +22,8 @@ pub use signature::{KeyId, MAX_SIGNATURE, NewKey, PublicKeys, SigningKey, Verifi
 
 /// The most bytes a bundle's files may hold together.
 pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// The most bytes one file of a bundle may hold.
+pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// The most files and folders a bundle may hold.
 pub const MAX_FILES: usize = 10_000;
 /// The most folders that may lie within one another.
@@ -52,6 +55,8 @@ pub struct BundleFiles {
     pub links: Vec<Document>,
     /// Policy tests.
     pub tests: Vec<Document>,
+    /// What no policy may ever allow. It is proven beforehand and never judged by.
+    pub invariants: Vec<Document>,
 }
 
 /// What tells, without reading a file, whether it changed: name, size, inode, times, of files and of the folders that
@@ -69,6 +74,7 @@ enum Shelf {
     Apis,
     Links,
     Tests,
+    Invariants,
 }
 
 impl Shelf {
@@ -87,6 +93,7 @@ impl Shelf {
         let is = |folder: &str, word: &str| within(folder) || second == Some(word);
         match extension {
             "cedarschema" => Some(Self::Schema),
+            "cedar" if is("invariants", "invariant") => Some(Self::Invariants),
             "cedar" => Some(Self::Policies),
             "yaml" | "yml" | "json" if is("entities", "entities") => Some(Self::Entities),
             "yaml" | "yml" | "json" if is("apis", "openapi") => Some(Self::Apis),
@@ -130,6 +137,10 @@ impl BundleFiles {
         let mut problems = Vec::new();
         let mut bytes = 0;
         for (path, metadata, shelf) in parts {
+            if let Some(problem) = too_long(path, metadata.len()) {
+                problems.push(problem);
+                continue;
+            }
             bytes += metadata.len();
             if bytes > MAX_BYTES {
                 let limit = MAX_BYTES / 1024 / 1024;
@@ -167,6 +178,10 @@ impl BundleFiles {
             let Some(shelf) = Shelf::of(root, &path) else {
                 continue;
             };
+            if let Some(problem) = too_long(&path, text.len() as u64) {
+                problems.push(problem);
+                continue;
+            }
             match std::str::from_utf8(text) {
                 Ok(text) => files.shelf(shelf).push(Document {
                     path,
@@ -192,11 +207,12 @@ impl BundleFiles {
             Shelf::Apis => &mut self.apis,
             Shelf::Links => &mut self.links,
             Shelf::Tests => &mut self.tests,
+            Shelf::Invariants => &mut self.invariants,
         }
     }
 
     /// Every file, kind by kind.
-    fn shelves(&self) -> [&Vec<Document>; 6] {
+    fn shelves(&self) -> [&Vec<Document>; 7] {
         [
             &self.schema,
             &self.policies,
@@ -204,6 +220,7 @@ impl BundleFiles {
             &self.apis,
             &self.links,
             &self.tests,
+            &self.invariants,
         ]
     }
 
@@ -335,6 +352,13 @@ fn walk(root: &Path) -> Result<Found, Vec<Problem>> {
     found.files.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     found.folders.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
+}
+
+/// That a file is longer than it may be.
+fn too_long(path: &Path, length: u64) -> Option<Problem> {
+    let limit = MAX_FILE / 1024 / 1024;
+    let problem = || Problem::new(format!("the file holds more than {limit} MiB")).in_file(path);
+    (length > MAX_FILE).then(problem)
 }
 
 /// Reads one file, which must hold as much as it was said to.
@@ -519,9 +543,33 @@ mod tests {
         assert!(problems[0].message.contains("more than 8 folders"));
         let large = folder(&[("a.cedar", "")]);
         let file = fs::File::create(large.path().join("b.cedar")).unwrap();
-        file.set_len(MAX_BYTES + 1).unwrap();
+        file.set_len(MAX_FILE + 1).unwrap();
         let problems = BundleFiles::read(large.path()).unwrap_err();
-        assert!(problems[0].message.contains("more than 32 MiB"));
+        assert!(
+            problems[0]
+                .message
+                .contains("the file holds more than 16 MiB")
+        );
+        assert!(problems[0].file.as_ref().unwrap().ends_with("b.cedar"));
+        let whole = folder(&[]);
+        for name in ["a.cedar", "b.cedar", "c.cedar"] {
+            let file = fs::File::create(whole.path().join(name)).unwrap();
+            file.set_len(MAX_BYTES / 3 + 1).unwrap();
+        }
+        let problems = BundleFiles::read(whole.path()).unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("the bundle holds more than 32 MiB")
+        );
+        let long = vec![b'x'; usize::try_from(MAX_FILE).unwrap() + 1];
+        let texts = BTreeMap::from([("a.cedar".to_owned(), &*long)]);
+        let problems = BundleFiles::of_texts(Path::new("a"), texts).unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("the file holds more than 16 MiB")
+        );
         let problems = BundleFiles::read(Path::new("no/such/folder")).unwrap_err();
         assert!(problems[0].message.contains("cannot read the folder"));
         let binary = folder(&[]);

@@ -6,8 +6,11 @@
     reason = "helpers of tests stop a test where they stand; tokens are issued now"
 )]
 
+mod bounds;
 mod decide;
+mod explain;
 mod judge;
+mod replay;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
