@@ -34,7 +34,7 @@ pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::Timestamp;
@@ -82,7 +82,9 @@ struct Counts {
     applied: Mutex<BTreeMap<(Kind, Source), u64>>,
     evicted: AtomicU64,
     refused: AtomicU64,
-    unsaved: AtomicBool,
+    /// How often something in force came to be missing in the file, and up to which time that was made good.
+    missing: AtomicU64,
+    mended: AtomicU64,
 }
 
 impl Revocations {
@@ -320,17 +322,22 @@ impl Revocations {
     }
 
     fn unsaved(&self) -> bool {
-        self.counts.unsaved.load(Ordering::Relaxed)
+        self.missing() > self.counts.mended.load(Ordering::Acquire)
     }
 
-    /// Something in force is not on the disk, and nobody waits to write it there.
+    /// Something in force is not on the disk, and nobody waits to write it there: the file has to be written anew.
     fn note_unsaved(&self) {
-        self.counts.unsaved.store(true, Ordering::Release);
+        self.counts.missing.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the file has to be written anew: asked by who does it next.
-    fn take_unsaved(&self) -> bool {
-        self.counts.unsaved.swap(false, Ordering::AcqRel)
+    /// How often that was so, for [`Revocations::note_mended`]: to be asked before the table is.
+    fn missing(&self) -> u64 {
+        self.counts.missing.load(Ordering::Acquire)
+    }
+
+    /// The file was written anew with all that was missing up to then. What came to be missing since then still is.
+    fn note_mended(&self, missing: u64) {
+        self.counts.mended.store(missing, Ordering::Release);
     }
 
     /// A panic under the lock leaves the table as it was up to there: better than none.

@@ -79,37 +79,55 @@ impl Keeper {
     }
 
     async fn save(&self, changes: Vec<Change>) -> bool {
-        let (Some(journal), Some(table)) = (self.journal.clone(), self.table.upgrade()) else {
+        let Some(journal) = self.journal.clone() else {
             return false;
         };
-        let kept = Arc::clone(&table);
-        let anew = table.take_unsaved();
-        let work = move || write(&journal, (&changes, anew), &kept);
+        let table = self.table.upgrade();
+        let told = table.as_ref().map(|table| Missing {
+            table: Arc::clone(table),
+            anew: table.unsaved(),
+            missing: table.missing(),
+        });
+        let work = move || write(&journal, &changes, told.as_ref());
         let outcome = match tokio::task::spawn_blocking(work).await {
             Ok(written) => written,
             Err(_) => Err(std::io::Error::other("the write did not end")),
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, "revocations are in force and not saved: a restart would forget them");
-        }
-        if outcome.is_err() {
-            table.note_unsaved();
+            if let Some(table) = table {
+                table.note_unsaved();
+            }
         }
         outcome.is_ok()
     }
 }
 
-/// Appends, or writes the file anew where something is missing in it, it is large, or appending fails.
+/// What the file has to be written anew from, and whether it has to be.
+struct Missing {
+    table: Arc<Revocations>,
+    anew: bool,
+    missing: u64,
+}
+
+/// Appends, or writes the file anew where something is missing in it, it is large, or appending fails. Where nobody has the
+/// table any more, what was ordered before is still written.
 fn write(
     journal: &Mutex<Journal>,
-    (changes, anew): (&[Change], bool),
-    table: &Revocations,
+    changes: &[Change],
+    told: Option<&Missing>,
 ) -> std::io::Result<()> {
     let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-    if !anew && journal.append(changes).is_ok() && !journal.is_large(table.len()) {
+    let Some(told) = told else {
+        return journal.append(changes);
+    };
+    let table = &told.table;
+    if !told.anew && journal.append(changes).is_ok() && !journal.is_large(table.len()) {
         return Ok(());
     }
     // Each change was made before it was ordered to be written, so the table holds them all.
     let entries = table.entries();
-    journal.rewrite(entries.iter().map(|entry| &entry.event))
+    journal.rewrite(entries.iter().map(|entry| &entry.event))?;
+    table.note_mended(told.missing);
+    Ok(())
 }
