@@ -37,8 +37,13 @@ pub(crate) struct World {
 impl World {
     /// A bundle of exactly `policies` policies: the shipped guardrails, and rules for as many services as that takes.
     pub(crate) fn new(policies: usize) -> Result<Self> {
+        Self::of(|folder| bundle::write(folder, policies))
+    }
+
+    /// A bundle that somebody else writes into a folder, and says of how many services it is.
+    pub(crate) fn of(write: impl FnOnce(&Path) -> Result<usize>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let services = bundle::write(&folder.path().join("bundle"), policies)?;
+        let services = write(&folder.path().join("bundle"))?;
         let issuer = Issuer::new()?;
         fs::write(folder.path().join("jwks.json"), issuer.jwks())?;
         Ok(Self {

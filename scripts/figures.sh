@@ -17,6 +17,14 @@ uds_over_tcp_cpu
 envoy_ratio_allow_all
 forged_1m_rss_growth_mib
 rss_idle_mib
+decide_10000_over_10 <= 1.3
+entities_100k_over_100 <= 1.1
+bundle_10000_load_s <= 5
+bundle_10000_load_cpu_s
+bundle_10000_rss_mib
+entities_100k_load_s
+entities_100k_rss_mib
+slice_checked_sets
 "
 
 if [ ! -x "${CARDEA_ENVOY:-}" ]; then
@@ -33,16 +41,23 @@ if ! command -v h2load >/dev/null; then
 fi
 
 # Built first, so that nothing compiles while something is measured.
-cargo bench --locked --no-run --bench decide --bench load
+cargo bench --locked --no-run --bench decide --bench scale --bench load
+cargo test --locked --no-run --lib
 
 mkdir -p "$(dirname "$out")"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 echo "# $(uname -sm), $(nproc) CPUs, load $(cut -d' ' -f1-3 /proc/loadavg), $(rustc --version)"
-for bench in decide load; do
+for bench in decide scale load; do
   # The servers' own log lines are JSON objects, and no figures.
   cargo bench --locked --quiet --bench "$bench" | grep -v '^{' | tee -a "$log"
 done
+
+scripts/plot-scale.py "${CARGO_TARGET_DIR:-target}/criterion" benches
+
+# How many generated policy sets were judged as Cedar judges them. This one is a test: it measures nothing.
+CARDEA_ORACLE_SETS="${CARDEA_ORACLE_SETS:-1000}" cargo test --locked --quiet --lib a_slice_says_what_cedar_says -- --nocapture |
+  grep '^figure ' | tee -a "$log"
 
 grep '^figure ' "$log" >"$out"
 missing=0

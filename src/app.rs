@@ -3,6 +3,8 @@
 //! Deciding runs on `listen.workers` threads, each a runtime of its own with its own socket. Everything else (the admin
 //! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
 
+mod revocations;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -302,6 +304,7 @@ fn views(pipeline: &Arc<Pipeline>) -> Views {
         readiness: Arc::new(move || readiness(&asked)),
         metrics: Arc::new(move || shown.telemetry.render()),
         shadow: Arc::new(move || shadowed.shadow.report()),
+        revocations: revocations::calls(pipeline.identity.revocations()),
     }
 }
 
@@ -384,6 +387,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         bundle_stale: snapshots.stale(),
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
+        revocations: revocations::seen(identity.revocations()),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),
         observed_operations: snapshots.current().map_or(0, |snapshot| {

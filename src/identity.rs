@@ -15,6 +15,7 @@
 //! | `api_key` | the scheme of API keys, and the file that holds them |
 //! | `basic` | the scheme of user names and passwords |
 //! | `watched` | files that are read again when they change |
+//! | `certificate` | the scheme of client certificates |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -23,6 +24,7 @@
 //! | `supposed` | what claims that nobody signed would say, for rehearsals |
 //! | `cache`, `digest` | what is remembered, and under which name |
 //! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `revocation` | what is no longer trusted, and when that is noticed |
 //! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
@@ -35,6 +37,7 @@ mod basic;
 mod bearer;
 mod cache;
 mod carried;
+mod certificate;
 mod claims;
 mod crypto;
 mod denial;
@@ -45,6 +48,7 @@ mod jwk;
 mod keys;
 mod possession;
 mod ready;
+mod revocation;
 mod scheme;
 mod settings;
 mod supposed;
@@ -71,15 +75,17 @@ use self::basic::Basic;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
+use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
+use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
-    AccessRequest, Arrival, Caller, Challenge, Clock, ColdStep, Problem, Refusal, SnapshotId,
-    VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, Problem, Refusal,
+    SnapshotId, VerifiedIdentity,
 };
 
 pub use api_key::{FreshKey, HashKey, KeyEntry, KeyFile, KeyState, Owner, is_yaml};
@@ -87,10 +93,16 @@ pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
+pub use revocation::{
+    Applied, Change, Event, Kind as RevocationKind, Lives, NotApplied, RevocationFigures,
+    Revocations, Saved, Source as RevocationSource, Target,
+};
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, ClaimSettings,
-    IssuerSettings, KeyPlace, PrincipalSetting, RouteSettings, Settings,
+    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
+    ClaimSettings, ForwardedHeader, ForwardedSettings, IssuerSettings, KeyPlace, NameFrom,
+    NameSettings, PrincipalSetting, RevocationSettings, RouteSettings, Settings,
+    TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -98,6 +110,7 @@ pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 fn schemes(
     settings: &Settings,
     sources: &[Arc<KeySource>],
+    certificates: Option<Certificate>,
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
@@ -109,6 +122,7 @@ fn schemes(
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
     ];
+    all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     if let Some(keys) = &settings.api_keys {
         all.push(Box::new(ApiKeys::start(keys, clock, background)?));
     }
@@ -126,7 +140,9 @@ pub struct Identity<P> {
     acceptance: Acceptance,
     possession: Possession,
     cache: Cache<P>,
+    revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
+    authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
@@ -185,6 +201,27 @@ impl<P: Send + Sync + 'static> Identity<P> {
         clock: Arc<dyn Clock>,
         background: &Handle,
     ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Own)
+    }
+
+    /// The same beside a server that may be running: its file of revocations is read and never written.
+    ///
+    /// # Errors
+    /// As [`Identity::start`].
+    pub fn start_beside(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Read)
+    }
+
+    fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+        access: Access,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
         install_crypto();
         let problems = settings.problems();
         if !problems.is_empty() {
@@ -203,21 +240,39 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         })?;
-        let schemes = schemes(settings, &sources, (&clock, background))?;
-        let tasks = sources
+        let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
+            .map_err(|problem| vec![problem])?;
+        let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
+        let certificates = settings
+            .certificates
+            .as_ref()
+            .map(|settings| Certificate::load(settings, Arc::clone(&clients), clock.as_ref()));
+        let certificates = certificates.transpose()?;
+        let authorities = certificates
+            .as_ref()
+            .map(|scheme| Arc::clone(scheme.authorities()));
+        let papers = authorities
+            .iter()
+            .map(|files| background.spawn(Arc::clone(files).keep_fresh()));
+        let tasks: Vec<_> = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
-            .map(|task| task.abort_handle());
+            .chain(papers)
+            .map(|task| task.abort_handle())
+            .collect();
+        let schemes = schemes(settings, &sources, certificates, (&clock, background))?;
         Ok(Arc::new(Self {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
                 settings.challenge(scheme)
             }),
-            possession: Possession::new(),
-            cache: Cache::new(&settings.cache),
+            possession: Possession::new(clients),
+            cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
+            authorities,
+            revocations,
             readiness,
             clock,
-            tasks: tasks.collect(),
+            tasks,
             sources,
         }))
     }
@@ -372,8 +427,18 @@ impl<P> Identity<P> {
         self.sources.iter().map(|source| source.status()).collect()
     }
 
-    /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.
+    /// What is no longer trusted.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
+    /// as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
+        if let Some(authorities) = &self.authorities {
+            authorities.refresh().await;
+        }
         for source in &self.sources {
             source.refresh().await;
         }
@@ -398,6 +463,18 @@ impl<P> fmt::Debug for Identity<P> {
 }
 
 impl<P> Identified<P> {
+    /// Whose client certificate was proven: the caller's, or that of somebody beside it.
+    #[must_use]
+    pub fn certified(&self) -> Option<Caller> {
+        let caller = match &self.who {
+            Ok(Who::Verified(known)) => Some(known),
+            Ok(Who::Anonymous) | Err(_) => None,
+        };
+        let mut all = caller.into_iter().chain(&self.beside);
+        let holder = all.find(|known| known.identity().scheme == CERTIFICATE)?;
+        Some(holder.caller())
+    }
+
     fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
         Self {
             who,

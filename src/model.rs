@@ -20,6 +20,7 @@ mod reason;
 mod remote;
 mod request;
 mod secret;
+mod spiffe;
 
 pub mod json;
 pub mod yaml;
@@ -35,7 +36,7 @@ pub use facts::{
 };
 pub use host::{Host, HostError};
 pub use identity::{
-    Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
+    Binding, CERTIFICATE, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
 };
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
@@ -48,3 +49,4 @@ pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };
 pub use secret::{SecretError, SecretRef};
+pub use spiffe::{SpiffeId, is_trust_domain};

@@ -19,7 +19,7 @@ use crate::model::{
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
 
-pub use rehearsal::Supposed;
+pub use rehearsal::{Supposed, Why};
 pub use reload::Snapshots;
 pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
@@ -157,6 +157,7 @@ impl Road<'_> {
             .iter()
             .map(|known| known.caller())
             .collect();
+        let certified = identified.certified();
         trail.cold = identified.cold;
         trail.challenges = identified.challenges;
         let who = identified.who?;
@@ -164,6 +165,9 @@ impl Road<'_> {
 
         // In which circumstances?
         let mut facts = self.context.gather(request, &trail.arrival);
+        if let Some(holder) = certified {
+            facts.tls.prove(holder);
+        }
         facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 

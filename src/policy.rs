@@ -9,6 +9,7 @@
 //! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision
 //! against Cedar's own authorizer.
 
+mod bounds;
 mod bundle;
 mod entities;
 mod evidence;
@@ -28,7 +29,9 @@ mod schema;
 mod slice;
 mod source;
 mod statics;
+mod validate;
 mod value;
+mod whole;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -36,23 +39,29 @@ use std::sync::Arc;
 
 use cedar_policy::Schema;
 
+pub use bounds::{MAX_IFS, MAX_NESTING, MAX_POLICIES, MAX_POLICY_TOKENS, MAX_TOKENS};
 pub use bundle::{
-    Archive, BundleFiles, Document, Fingerprint, KeyId, MAX_BYTES, MAX_DEPTH, MAX_FILES,
+    Archive, BundleFiles, Document, Fingerprint, KeyId, MAX_BYTES, MAX_DEPTH, MAX_FILE, MAX_FILES,
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
-pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
+pub use explain::{
+    Clause, Condition, Explanation, Fact, Given, Nearest, Offer, PolicyView, Reach, State,
+};
 pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
 pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
+pub use statics::MAX_ENTITIES;
+pub use whole::Whole;
 
 use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
 use schema::{action_entity, resource_kind};
-use slice::{CompiledPolicy, Slice};
+use slice::{CompiledPolicy, Index, Slice};
 use source::Sources;
 use statics::StaticEntities;
+use validate::Grounds;
 
 /// A bundle's policies, ready to judge.
 #[derive(Debug)]
@@ -63,7 +72,7 @@ pub struct Policies {
     /// The same with the shadow policies among them; empty where there are none.
     shadow_slices: HashMap<Arc<str>, Slice>,
     sources: Sources,
-    schema: Schema,
+    grounds: Grounds,
     invariants: Invariants,
 }
 
@@ -76,11 +85,19 @@ impl Policies {
         files: &BundleFiles,
         operations: &[Arc<Operation>],
     ) -> Result<Self, Vec<Problem>> {
+        bounds::with_room(|| Self::compile_here(files, operations))
+    }
+
+    fn compile_here(
+        files: &BundleFiles,
+        operations: &[Arc<Operation>],
+    ) -> Result<Self, Vec<Problem>> {
         let sources = Sources::parse(&files.policies, &files.links);
-        let schema = schema::assemble(&files.schema, operations);
-        let (sources, schema) = both(sources, schema)?;
-        let wrong = sources.validate(&schema);
-        let entities = statics::parse(&files.entities, &schema);
+        let grounds = schema::assemble(&files.schema, operations);
+        let (sources, grounds) = both(sources, grounds)?;
+        let wrong = sources.validate(&grounds);
+        let schema = grounds.whole();
+        let entities = statics::parse(&files.entities, schema);
         let mut statics = match (wrong.is_empty(), entities) {
             (true, entities) => entities?,
             (false, Ok(_)) => return Err(wrong),
@@ -90,17 +107,21 @@ impl Policies {
         let actions = schema
             .action_entities()
             .map_err(|error| vec![Problem::new(format!("the schema's actions: {error}"))])?;
-        let wrong = schema::check_vocabulary(&schema, actions.as_ref(), &statics, operations);
+        let wrong = schema::check_vocabulary(schema, actions.as_ref(), &statics, operations);
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let invariants = Invariants::parse(&files.invariants, &schema)?;
+        let invariants = Invariants::parse(&files.invariants, &grounds)?;
         let slices = |policies: &[Arc<CompiledPolicy>]| -> HashMap<Arc<str>, Slice> {
+            let index = Index::of(policies);
             let slices = operations.iter().filter_map(|operation| {
                 // INVARIANT: the schema has an action for each operation; one without is not judged, and so denied.
                 let action = action_entity(actions.as_ref(), &operation.id)?;
                 let target = statics.target(operation, action);
-                let slice = Slice::compile(policies, target, resource_kind(operation));
+                let slice = {
+                    let kind = resource_kind(operation);
+                    Slice::compile(index.candidates(&target.action), target, kind)
+                };
                 Some((Arc::clone(&operation.id), slice))
             });
             slices.collect()
@@ -121,7 +142,7 @@ impl Policies {
             anonymous: entities::anonymous(),
             statics,
             sources,
-            schema,
+            grounds,
             invariants,
         })
     }
@@ -129,7 +150,7 @@ impl Policies {
     /// What is wrong with the form of the policies, whatever they mean.
     #[must_use]
     pub fn malformed(files: &BundleFiles) -> Vec<Problem> {
-        Sources::parse(&files.policies, &files.links)
+        bounds::with_room(|| Sources::parse(&files.policies, &files.links).map(drop))
             .err()
             .unwrap_or_default()
     }
@@ -226,7 +247,15 @@ impl Policies {
     /// The assembled schema.
     #[must_use]
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.grounds.whole()
+    }
+
+    /// Understands invariants that stand beside the bundle's own.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn understand(&self, documents: &[Document]) -> Result<Invariants, Vec<Problem>> {
+        bounds::with_room(|| Invariants::parse(documents, &self.grounds))
     }
 
     /// The bundle's invariants.

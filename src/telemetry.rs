@@ -33,7 +33,7 @@ mod operations;
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, Observation};
+pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};

@@ -173,7 +173,7 @@ impl ProveCommand {
         });
         let documents = self.invariants.iter().map(|path| read(path));
         let documents: Vec<Document> = documents.collect::<Result<_, _>>()?;
-        let invariants = Invariants::parse(&documents, new.snapshot.policies.schema())?;
+        let invariants = new.snapshot.policies.understand(&documents)?;
         Ok(Brief {
             old: old.transpose()?,
             config,

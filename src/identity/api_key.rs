@@ -81,7 +81,7 @@ impl ApiKeys {
             &bytes,
             settings,
             hash_key,
-            Lease::forever(clock.monotonic()),
+            Lease::endless(clock.monotonic()),
         )?;
         let keys = Arc::new(keys);
         let (taker, path) = (Arc::clone(&keys), settings.file.clone());

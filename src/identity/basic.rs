@@ -82,7 +82,7 @@ impl Basic {
         let bytes = watched::read(&settings.file).map_err(|problem| {
             vec![problem.hint("`cardea keys hash-password` makes the entry of a user")]
         })?;
-        let lease = Lease::forever(clock.monotonic());
+        let lease = Lease::endless(clock.monotonic());
         let users = Users::read(&bytes, &settings.file, (&lease, None))?;
         let directory = Arc::new(Directory {
             users: ArcSwap::from_pointee(users),

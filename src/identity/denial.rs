@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::Ground;
+use super::revocation::Entry;
 use super::token::Wrong;
 use crate::model::{CredentialFault as Fault, Reason, Refusal};
 
@@ -15,6 +16,8 @@ pub(super) enum Denial {
         detail: &'static str,
         ground: Option<Arc<Ground>>,
     },
+    /// It was good, and trust in it was taken back. Remembered only while that revocation holds.
+    Revoked(Arc<Entry>),
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
     /// Too many like it were judged already. Never remembered.
@@ -46,8 +49,12 @@ impl Denial {
 
     /// Whether the same credential can only fail again: nothing that time or new keys could heal is remembered.
     pub(super) fn lasts(&self) -> bool {
-        let Self::Fault { fault, .. } = self else {
-            return false;
+        let fault = match self {
+            Self::Fault { fault, .. } => fault,
+            Self::Revoked(_) => return true,
+            Self::KeysUnavailable(_) | Self::TooMany(_) | Self::TooLate(_) | Self::Internal(_) => {
+                return false;
+            }
         };
         match fault {
             Fault::NotAToken
@@ -58,6 +65,7 @@ impl Denial {
             | Fault::Audience
             | Fault::Signature
             | Fault::Claims
+            | Fault::Certificate
             | Fault::Unregistered
             | Fault::Revoked
             | Fault::Password => true,
@@ -81,6 +89,10 @@ impl Denial {
             }
             Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
             Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
+            Self::Revoked(_) => Refusal::new(
+                Reason::CredentialInvalid(Fault::Revoked),
+                "the credential was revoked",
+            ),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }

@@ -48,8 +48,8 @@ impl Lease {
         })
     }
 
-    /// A lease that never ends: for what is kept until somebody says otherwise.
-    pub(super) fn forever(epoch: Instant) -> Arc<Self> {
+    /// A lease without end: what stands on it ends by being withdrawn.
+    pub(super) fn endless(epoch: Instant) -> Arc<Self> {
         Arc::new(Self {
             epoch,
             until: AtomicU64::new(u64::MAX),

@@ -2,7 +2,9 @@
 
 mod api_key;
 mod basic;
+mod certificate;
 mod issuer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,13 @@ use crate::model::{Challenge, Period, Problem};
 
 pub use api_key::ApiKeySettings;
 pub use basic::BasicSettings;
+pub use certificate::{
+    CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
+    TrustDomainSettings, WithoutCrl,
+};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use revocation::RevocationSettings;
+pub(super) use revocation::life;
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -32,11 +40,15 @@ pub struct Settings {
     pub api_keys: Option<ApiKeySettings>,
     /// User names and passwords, for legacy clients. Without this section they are refused.
     pub basic: Option<BasicSettings>,
+    /// Whose client certificates are accepted. Without it, a certificate names nobody.
+    pub certificates: Option<CertificateSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
     /// every configured scheme is accepted.
     pub routes: Vec<RouteSettings>,
+    /// How trust that was taken back is remembered.
+    pub revocation: RevocationSettings,
     /// How long one request may wait for a key that is being fetched. It never waits beyond its own deadline.
     /// At most `10s`.
     pub key_wait: Period,
@@ -48,8 +60,10 @@ impl Default for Settings {
             issuers: Vec::new(),
             api_keys: None,
             basic: None,
+            certificates: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
+            revocation: RevocationSettings::default(),
             key_wait: Period::seconds(2),
         }
     }
@@ -103,6 +117,10 @@ impl Settings {
         if let Some(settings) = &self.basic {
             settings.check(&mut found);
         }
+        if let Some(certificates) = &self.certificates {
+            found.place = "identity.certificates".into();
+            certificates.check(&mut found);
+        }
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -111,6 +129,7 @@ impl Settings {
         found.between("refused_ttl", cache.refused_ttl, ZERO, seconds(5 * 60));
         found.count("capacity", cache.capacity);
         found.count("refused_capacity", cache.refused_capacity);
+        self.revocation.check(&mut found, &self.issuers);
         let configured = self.schemes();
         for (index, route) in self.routes.iter().enumerate() {
             let place = format!("identity.routes[{index}]");
@@ -123,13 +142,14 @@ impl Settings {
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
+            SchemeName::Certificate => self.certificates.is_some(),
             SchemeName::TransactionToken => {
                 let carrier = Carrier::TransactionToken;
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
             SchemeName::ApiKey => self.api_keys.is_some(),
             SchemeName::Basic => self.basic.is_some(),
-            SchemeName::Introspection | SchemeName::Certificate => false,
+            SchemeName::Introspection => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
     }

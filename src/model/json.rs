@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 /// Reads one JSON text.
@@ -37,6 +38,72 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     }
 }
 
+/// The items of one JSON list as they are written, each with the byte it begins at. Nothing in them is read yet, so that
+/// a list of a million is told from its length alone.
+///
+/// # Errors
+/// Where the text is not one JSON list, or holds more than `most` items.
+pub fn items(text: &str, most: usize) -> Result<Vec<(usize, &str)>, ItemsError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let listed = reader.deserialize_any(Items { most });
+    let listed = listed.and_then(|items| reader.end().map(|()| items));
+    let items = listed.map_err(|error| match error.classify() {
+        serde_json::error::Category::Data if error.to_string().starts_with(TOO_MANY) => {
+            ItemsError::TooMany
+        }
+        // What begins as something else may still be no JSON.
+        serde_json::error::Category::Data => {
+            match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+                Ok(_) => ItemsError::NoList,
+                Err(error) => ItemsError::Json(JsonError::new(&error)),
+            }
+        }
+        _ => ItemsError::Json(JsonError::new(&error)),
+    })?;
+    let begin = text.as_ptr().addr();
+    let at = |item: &str| item.as_ptr().addr().saturating_sub(begin);
+    Ok(items
+        .into_iter()
+        .map(|item| (at(item.get()), item.get()))
+        .collect())
+}
+
+/// Why a text has no items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemsError {
+    /// It is no JSON.
+    Json(JsonError),
+    /// It is JSON, and no list.
+    NoList,
+    /// It holds more than it may.
+    TooMany,
+}
+
+const TOO_MANY: &str = "too many items";
+
+struct Items {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut listed = Vec::new();
+        while let Some(item) = items.next_element()? {
+            listed.push(item);
+            if listed.len() > self.most {
+                return Err(A::Error::custom(TOO_MANY));
+            }
+        }
+        Ok(listed)
+    }
+}
+
 /// Why a text has no single reading as JSON. It says where, never what stood there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, line {line}, column {column}")]
@@ -47,6 +114,8 @@ pub struct JsonError {
 }
 
 const TWICE: &str = "a member occurs twice";
+/// What `serde_json` says of more than 127 levels.
+const TOO_DEEP: &str = "recursion limit exceeded";
 
 impl JsonError {
     /// What is wrong.
@@ -64,6 +133,9 @@ impl JsonError {
     fn new(error: &serde_json::Error) -> Self {
         let what = match error.classify() {
             serde_json::error::Category::Data if error.to_string().starts_with(TWICE) => TWICE,
+            serde_json::error::Category::Syntax if error.to_string().starts_with(TOO_DEEP) => {
+                "nested more than 127 levels deep"
+            }
             serde_json::error::Category::Eof => "the text ends too early",
             _ => "not JSON",
         };
@@ -176,7 +248,30 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(parse(deep.as_bytes()).is_err());
+        let error = parse(deep.as_bytes()).unwrap_err();
+        assert_eq!(error.what(), "nested more than 127 levels deep");
+        let most = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        assert!(parse(most.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn items_are_given_as_they_are_written_and_no_more_than_asked_for() {
+        let text = "\n[1, {\"a\":[ ]} ,\"x\"] ";
+        assert_eq!(
+            items(text, 3).unwrap(),
+            [(2, "1"), (5, "{\"a\":[ ]}"), (16, "\"x\"")]
+        );
+        assert_eq!(items(text, 2), Err(ItemsError::TooMany));
+        assert_eq!(items("[]", 0), Ok(Vec::new()));
+        for no_list in ["{}", "1", "null"] {
+            assert_eq!(items(no_list, 9), Err(ItemsError::NoList), "{no_list}");
+        }
+        for no_json in ["", "[", "[1,]", "[1] x", "x", "{", "{} x"] {
+            assert!(
+                matches!(items(no_json, 9), Err(ItemsError::Json(_))),
+                "{no_json}"
+            );
+        }
     }
 
     #[test]

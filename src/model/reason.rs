@@ -126,10 +126,12 @@ pub enum CredentialFault {
     Misplaced,
     /// There is no such API key.
     Unregistered,
-    /// It was taken back before its time.
-    Revoked,
     /// There is no such user, or it is another password.
     Password,
+    /// The client certificate cannot be read, is none of a client, or has no single name.
+    Certificate,
+    /// The credential was revoked before its time.
+    Revoked,
 }
 
 impl CredentialFault {
@@ -155,8 +157,9 @@ impl CredentialFault {
             Self::Possession => "possession",
             Self::Misplaced => "misplaced",
             Self::Unregistered => "unregistered",
-            Self::Revoked => "revoked",
             Self::Password => "password",
+            Self::Certificate => "certificate",
+            Self::Revoked => "revoked",
         }
     }
 }

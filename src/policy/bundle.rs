@@ -22,6 +22,8 @@ pub use signature::{KeyId, MAX_SIGNATURE, NewKey, PublicKeys, SigningKey, Verifi
 
 /// The most bytes a bundle's files may hold together.
 pub const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// The most bytes one file of a bundle may hold.
+pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// The most files and folders a bundle may hold.
 pub const MAX_FILES: usize = 10_000;
 /// The most folders that may lie within one another.
@@ -135,6 +137,10 @@ impl BundleFiles {
         let mut problems = Vec::new();
         let mut bytes = 0;
         for (path, metadata, shelf) in parts {
+            if let Some(problem) = too_long(path, metadata.len()) {
+                problems.push(problem);
+                continue;
+            }
             bytes += metadata.len();
             if bytes > MAX_BYTES {
                 let limit = MAX_BYTES / 1024 / 1024;
@@ -172,6 +178,10 @@ impl BundleFiles {
             let Some(shelf) = Shelf::of(root, &path) else {
                 continue;
             };
+            if let Some(problem) = too_long(&path, text.len() as u64) {
+                problems.push(problem);
+                continue;
+            }
             match std::str::from_utf8(text) {
                 Ok(text) => files.shelf(shelf).push(Document {
                     path,
@@ -342,6 +352,13 @@ fn walk(root: &Path) -> Result<Found, Vec<Problem>> {
     found.files.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     found.folders.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
+}
+
+/// That a file is longer than it may be.
+fn too_long(path: &Path, length: u64) -> Option<Problem> {
+    let limit = MAX_FILE / 1024 / 1024;
+    let problem = || Problem::new(format!("the file holds more than {limit} MiB")).in_file(path);
+    (length > MAX_FILE).then(problem)
 }
 
 /// Reads one file, which must hold as much as it was said to.
@@ -526,9 +543,33 @@ mod tests {
         assert!(problems[0].message.contains("more than 8 folders"));
         let large = folder(&[("a.cedar", "")]);
         let file = fs::File::create(large.path().join("b.cedar")).unwrap();
-        file.set_len(MAX_BYTES + 1).unwrap();
+        file.set_len(MAX_FILE + 1).unwrap();
         let problems = BundleFiles::read(large.path()).unwrap_err();
-        assert!(problems[0].message.contains("more than 32 MiB"));
+        assert!(
+            problems[0]
+                .message
+                .contains("the file holds more than 16 MiB")
+        );
+        assert!(problems[0].file.as_ref().unwrap().ends_with("b.cedar"));
+        let whole = folder(&[]);
+        for name in ["a.cedar", "b.cedar", "c.cedar"] {
+            let file = fs::File::create(whole.path().join(name)).unwrap();
+            file.set_len(MAX_BYTES / 3 + 1).unwrap();
+        }
+        let problems = BundleFiles::read(whole.path()).unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("the bundle holds more than 32 MiB")
+        );
+        let long = vec![b'x'; usize::try_from(MAX_FILE).unwrap() + 1];
+        let texts = BTreeMap::from([("a.cedar".to_owned(), &*long)]);
+        let problems = BundleFiles::of_texts(Path::new("a"), texts).unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("the file holds more than 16 MiB")
+        );
         let problems = BundleFiles::read(Path::new("no/such/folder")).unwrap_err();
         assert!(problems[0].message.contains("cannot read the folder"));
         let binary = folder(&[]);

@@ -16,7 +16,9 @@ use smol_str::SmolStr;
 
 use super::statics::StaticEntities;
 use super::value::{Kind, datetime, entity, record, strings};
-use crate::model::{Api, IdentityAttributes, Matched, Operation, ResourceRule, Route};
+use crate::model::{
+    Api, Facts, IdentityAttributes, Matched, Operation, ResourceRule, Route, SpiffeId,
+};
 
 /// A caller as Cedar sees it, finished: what is cached beside a verified token, so that a warm decision builds nothing.
 #[derive(Debug, Clone)]
@@ -58,7 +60,12 @@ impl StaticEntities {
             .as_deref()
             .filter(|_| kind != Kind::Workload);
         let tenant = tenant.map(|tenant| Kind::Tenant.uid(tenant));
-        let listed = listed_ancestors(known);
+        // Only the schema's workloads have trust domains and SPIFFE IDs.
+        let spiffe = identity.spiffe.as_ref();
+        let spiffe = spiffe.filter(|_| kind == Kind::Workload);
+        let trust_domain = spiffe.map(|id| Kind::TrustDomain.uid(id.trust_domain()));
+        let account = spiffe.and_then(SpiffeId::service_account);
+        let listed = listed_ancestors(known).chain(trust_domain);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
         let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));
         // The tier of an agent that no file names is the lowest; files always say one, see `statics`.
@@ -67,6 +74,9 @@ impl StaticEntities {
             ("issuer", Some((&*identity.issuer).into())),
             ("sub", Some(identity.subject.as_str().into())),
             ("tenant", tenant.map(Value::from)),
+            ("spiffeId", spiffe.map(|id| id.as_str().into())),
+            ("namespace", account.map(|(namespace, _)| namespace.into())),
+            ("serviceAccount", account.map(|(_, name)| name.into())),
             ("kind", client.map(|client| client.kind.into())),
             (
                 "keyIssuedAt",
@@ -89,6 +99,13 @@ impl StaticEntities {
                 .as_ref()
                 .map(|on_behalf| self.principal(&on_behalf.subject)),
         }))
+    }
+
+    /// The workload whose certificate was proven, where it is another than the principal: policies may follow
+    /// `context.tls.peer`.
+    pub(super) fn peer(&self, facts: &Facts, principal: &PrincipalParts) -> Option<Arc<Entity>> {
+        let peer = self.principal(facts.tls.peer.as_ref()?.attributes()?);
+        (peer.0.entity.uid() != principal.entity.uid()).then(|| Arc::clone(&peer.0.entity))
     }
 
     /// An operation's action and route.

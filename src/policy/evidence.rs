@@ -137,10 +137,18 @@ static REQUEST: &[(&str, Make)] = &[
 static TLS: &[(&str, Make)] = &[
     ("mutual", |e| Some(e.facts.tls.mutual.into())),
     ("sni", |e| e.facts.tls.sni.as_deref().map(Value::from)),
+    ("peer", |e| {
+        let peer = e.facts.tls.peer.as_ref()?.attributes()?;
+        Some(Kind::Workload.uid(&peer.principal_id()).into())
+    }),
 ];
 
 /// The lines of the table that one slice needs.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one entity that policies can follow"
+)]
 pub(super) struct Plan {
     groups: Vec<(SmolStr, GroupPlan)>,
     /// Whether path parameters can be read.
@@ -149,6 +157,8 @@ pub(super) struct Plan {
     pub(super) numbers: bool,
     /// Whether claims can be read.
     pub(super) claims: bool,
+    /// Whether the workload on the connection can be read.
+    pub(super) peer: bool,
 }
 
 #[derive(Clone)]
@@ -179,6 +189,7 @@ impl Plan {
             params: reads.wants_field("request", "params"),
             numbers: reads.wants_field("request", "numbers"),
             claims: reads.wants_field("token", "claims"),
+            peer: reads.wants_field("tls", "peer"),
         }
     }
 

@@ -4,10 +4,11 @@
 //! policies are. A guardrail says the same at run time; an invariant tells when somebody has taken the guardrail away, or
 //! thought that one was not needed because no permit reaches so far.
 
-use cedar_policy::{Effect, Schema};
+use cedar_policy::Effect;
 
 use super::bundle::Document;
 use super::source::Sources;
+use super::validate::Grounds;
 use crate::model::Problem;
 
 /// A bundle's invariants, parsed and validated.
@@ -25,9 +26,9 @@ impl Invariants {
     /// # Errors
     /// Everything that is wrong, with file and line: what does not parse or does not fit the schema, a permit, an
     /// invariant without a name, an annotation that acts.
-    pub fn parse(documents: &[Document], schema: &Schema) -> Result<Self, Vec<Problem>> {
+    pub(super) fn parse(documents: &[Document], grounds: &Grounds) -> Result<Self, Vec<Problem>> {
         let sources = Sources::read(documents, &[])?;
-        let mut problems = sources.validate(schema);
+        let mut problems = sources.validate(grounds);
         for policy in sources.set.policies() {
             let id: &str = policy.id().as_ref();
             let place = |message: &str, hint: &str| {

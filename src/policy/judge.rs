@@ -96,7 +96,8 @@ impl Slice {
     pub(super) fn judge(&self, statics: &StaticEntities, question: Question<'_>) -> Judgement {
         let principal = &question.principal.0;
         let resource = statics.resource(question.matched, &self.target);
-        let Some(tally) = self.tally(&resource, question) else {
+        let peer = self.peer(statics, question);
+        let Some(tally) = self.tally((&resource, peer), question) else {
             return Judgement::impossible("the entities of the request contradict each other");
         };
         let anonymous = principal.kind == Kind::Anonymous;
@@ -117,8 +118,19 @@ impl Slice {
         }
     }
 
+    /// The workload on the connection, where some policy can follow it.
+    fn peer(&self, statics: &StaticEntities, question: Question<'_>) -> Option<Arc<Entity>> {
+        let principal = &question.principal.0;
+        let wanted = self.plan(principal.kind).peer;
+        wanted.then(|| statics.peer(question.facts, principal))?
+    }
+
     /// Evaluates every policy that can apply. `None` where the request's entities do not make a store.
-    fn tally<'a>(&'a self, resource: &'a Arc<Entity>, question: Question<'a>) -> Option<Tally<'a>> {
+    fn tally<'a>(
+        &'a self,
+        (resource, peer): (&'a Arc<Entity>, Option<Arc<Entity>>),
+        question: Question<'a>,
+    ) -> Option<Tally<'a>> {
         let principal = &question.principal.0;
         let plan = self.plan(principal.kind);
         let evidence = Evidence {
@@ -137,6 +149,7 @@ impl Slice {
                 plan.params
                     .then(|| Arc::new(params_entity(question.matched))),
                 plan.numbers.then(|| Arc::new(numbers_entity())),
+                peer,
             ]
             .into_iter()
             .flatten(),

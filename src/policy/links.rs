@@ -17,6 +17,7 @@ use cedar_policy::{EntityId, EntityTypeName, EntityUid, PolicyId, SlotId, Templa
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::bounds::{Limit, MAX_POLICIES};
 use super::bundle::Document;
 use super::source::{Sources, check_name};
 use crate::model::{Problem, yaml};
@@ -84,6 +85,10 @@ impl Templates {
                 }
             };
             for link in &links {
+                if sources.places.len() >= MAX_POLICIES {
+                    problems.push(Limit::Policies.problem().in_file(&document.path));
+                    return problems;
+                }
                 let (line, column) = yaml::place(link.referenced).unwrap_or((1, 1));
                 let place = (document.path.clone(), line, column);
                 if let Err(wrong) = self.link_one(sources, &link.value, &place) {

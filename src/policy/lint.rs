@@ -18,15 +18,16 @@ mod extent;
 mod names;
 mod wide;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use cedar_policy::{PolicyId, ValidationMode, ValidationWarning, Validator};
+use cedar_policy::{PolicyId, ValidationResult, ValidationWarning};
 use cedar_policy_core::ast::Expr;
 use cedar_policy_core::parser::Loc;
 
 use super::Policies;
+use super::bounds::with_room;
 use super::entities::Target;
 use super::slice::CompiledPolicy;
 use crate::model::{Operation, Problem, line_and_column};
@@ -110,6 +111,14 @@ impl Policies {
     /// for commands, not for reloads.
     #[must_use]
     pub fn lint(&self, operations: &[Arc<Operation>], surroundings: &Surroundings) -> Vec<Warning> {
+        with_room(|| Ok(self.lint_here(operations, surroundings))).unwrap_or_default()
+    }
+
+    fn lint_here(
+        &self,
+        operations: &[Arc<Operation>],
+        surroundings: &Surroundings,
+    ) -> Vec<Warning> {
         let ground = Ground::new(self, operations, surroundings);
         let mut warnings = self.validator_warnings(&ground);
         ground.effect(&mut warnings);
@@ -121,13 +130,18 @@ impl Policies {
 
     /// What Cedar's validator warns of.
     fn validator_warnings(&self, ground: &Ground<'_>) -> Vec<Warning> {
-        let validator = Validator::new(self.schema.clone());
-        let result = validator.validate(&self.sources.set, ValidationMode::Strict);
-        result
-            .validation_warnings()
+        let judged: HashMap<&str, &Judged<'_>> = ground
+            .judged
+            .iter()
+            .map(|one| (&*one.compiled.id, one))
+            .collect();
+        let results = self.grounds.validate(&self.sources.set, None);
+        results
+            .iter()
+            .flat_map(ValidationResult::validation_warnings)
             .filter_map(|warning| {
                 let id: &str = warning.policy_id().as_ref();
-                let judged = ground.judged.iter().find(|one| &*one.compiled.id == id)?;
+                let judged = *judged.get(id)?;
                 Some(match warning {
                     // Ours says the same of it, and why.
                     ValidationWarning::ImpossiblePolicy(_)

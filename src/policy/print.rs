@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cedar_policy::Schema;
 
+use super::bounds::with_room;
 use super::bundle::Document;
 use super::schema::{action_group, assemble, resource_kind};
 use super::value::Kind;
@@ -31,7 +32,7 @@ pub fn schema_text(
     operations: &[Arc<Operation>],
     notes: &BTreeMap<Arc<str>, Vec<String>>,
 ) -> Result<String, Vec<Problem>> {
-    let assembled = assemble(documents, operations)?;
+    let assembled = with_room(|| assemble(documents, operations))?;
     let mut namespaces: Vec<Namespace<'_>> = Vec::new();
     let mut rest = String::new();
     for document in documents {
@@ -66,7 +67,7 @@ pub fn schema_text(
     if !rest.trim().is_empty() {
         let _ = writeln!(text, "{}", rest.trim_end());
     }
-    if same_meaning(&text, &assembled) {
+    if same_meaning(&text, assembled.whole()) {
         Ok(text)
     } else {
         Err(vec![
@@ -234,7 +235,7 @@ mod tests {
         let assembled = assemble(&[document("s", VOCABULARY)], &operations()).unwrap();
         assert_eq!(
             again.request_envs().count(),
-            assembled.request_envs().count()
+            assembled.whole().request_envs().count()
         );
         assert!(text.starts_with("// What policies can speak of."));
         assert!(text.contains(

@@ -12,25 +12,34 @@ use cedar_policy_core::validator::CoreSchema;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::bounds::types::too_many;
+use super::bounds::{Grammar, Measure};
 use super::bundle::Document;
 use super::entities::{anonymous, numbers_entity, params_entity};
 use super::evidence::{Evidence, Plan};
 use super::source::{Chain, problem};
 use super::statics::StaticEntities;
+use super::validate::Grounds;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Binding, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes,
-    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
+    AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
+    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
+    ResourceRule, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.
 pub(super) fn assemble(
     documents: &[Document],
     operations: &[Arc<Operation>],
-) -> Result<Schema, Vec<Problem>> {
+) -> Result<Grounds, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut fragments = Vec::new();
+    let mut measure = Measure::new(Grammar::Schema);
     for document in documents {
+        if let Err(limit) = measure.take(document) {
+            problems.push(limit);
+            continue;
+        }
         match document.text.parse::<SchemaFragment>() {
             Ok(fragment) => fragments.push(fragment),
             Err(error) => problems.push(problem(&error, document)),
@@ -42,6 +51,15 @@ pub(super) fn assemble(
                 .hint("copy `schema/cardea.cedarschema` from the default bundle"),
         );
     }
+    let grows = (1..=fragments.len()).find_map(|count| {
+        let problem = too_many(fragments.get(..count)?, operations.len())?;
+        let document = documents.get(count - 1).filter(|_| problems.is_empty());
+        Some(match document {
+            Some(document) => problem.in_file(&document.path),
+            None => problem,
+        })
+    });
+    problems.extend(grows);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -51,18 +69,19 @@ pub(super) fn assemble(
                 "cannot make the operations' actions: {error}"
             ))]
         })?;
-    fragments.push(generated);
-    Schema::from_schema_fragments(fragments).map_err(|error| {
+    let all = fragments.iter().cloned().chain([generated]);
+    let whole = Schema::from_schema_fragments(all).map_err(|error| {
         let mut problem = Problem::new(format!("the schema does not hold together: {error}"));
         if let [document] = documents {
             problem = problem.in_file(&document.path);
         }
         vec![problem.hint("each documented operation has an action of its own already; declare types and attributes only")]
-    })
+    })?;
+    Ok(Grounds::new(fragments, operations, whole))
 }
 
 /// One action for each operation that a document describes, in Cedar's JSON form, so that no id is ever parsed.
-fn generated_actions(operations: &[Arc<Operation>]) -> serde_json::Value {
+pub(super) fn generated_actions(operations: &[Arc<Operation>]) -> serde_json::Value {
     let principals = Kind::PRINCIPALS.map(Kind::name);
     let actions: BTreeMap<&str, serde_json::Value> = operations
         .iter()
@@ -282,6 +301,8 @@ fn full_facts() -> Facts {
         ..Facts::default()
     };
     facts.tls.sni = some();
+    let peer = probe_identity(PrincipalKind::Workload, true);
+    facts.tls.peer = Some(Caller::Supposed(Arc::new(peer)));
     facts.device.id = some();
     facts.device.platform = some();
     facts.device.assessed_at = Some(Timestamp::UNIX_EPOCH);
@@ -301,6 +322,9 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
         issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
+        spiffe: full
+            .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
+            .flatten(),
         binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),

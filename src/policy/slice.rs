@@ -195,6 +195,48 @@ impl CompiledPolicy {
     }
 }
 
+/// Policies by the action their scope names, so that compiling every slice does not ask every policy.
+#[derive(Debug)]
+pub(super) struct Index<'p> {
+    policies: &'p [Arc<CompiledPolicy>],
+    any_action: Vec<usize>,
+    by_action: HashMap<&'p EntityUID, Vec<usize>>,
+}
+
+impl<'p> Index<'p> {
+    pub(super) fn of(policies: &'p [Arc<CompiledPolicy>]) -> Self {
+        let mut any_action = Vec::new();
+        let mut by_action: HashMap<&EntityUID, Vec<usize>> = HashMap::new();
+        for (number, policy) in policies.iter().enumerate() {
+            match &policy.action {
+                ActionConstraint::Any => any_action.push(number),
+                ActionConstraint::Eq(uid) => by_action.entry(uid).or_default().push(number),
+                ActionConstraint::In(uids) => {
+                    for uid in uids {
+                        by_action.entry(uid).or_default().push(number);
+                    }
+                }
+            }
+        }
+        Self {
+            policies,
+            any_action,
+            by_action,
+        }
+    }
+
+    /// Every policy whose scope names the action, or something it is in, or nothing; in their order.
+    pub(super) fn candidates(&self, action: &Entity) -> Vec<&'p Arc<CompiledPolicy>> {
+        let places = std::iter::once(action.uid()).chain(action.ancestors());
+        let named = places.filter_map(|uid| self.by_action.get(uid)).flatten();
+        let mut numbers: Vec<usize> = named.chain(&self.any_action).copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let policies = numbers.iter().filter_map(|n| self.policies.get(*n));
+        policies.collect()
+    }
+}
+
 /// A policy that can apply to one operation.
 #[derive(Debug)]
 struct Candidate {
@@ -235,8 +277,8 @@ pub(super) struct Slice {
 
 impl Slice {
     /// The slice of an operation that acts on a resource of type `resource`.
-    pub(super) fn compile(
-        policies: &[Arc<CompiledPolicy>],
+    pub(super) fn compile<'p>(
+        policies: impl IntoIterator<Item = &'p Arc<CompiledPolicy>>,
         target: Target,
         resource: Kind,
     ) -> Self {

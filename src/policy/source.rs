@@ -5,17 +5,20 @@ use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cedar_policy::{
-    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator,
-};
+use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationResult};
 use cedar_policy_core::ast;
 
+use super::bounds::{Grammar, Measure};
 use super::bundle::Document;
 use super::links::{Places, Templates};
 use super::nearest::nearest;
 use super::obligation::Obligation;
 use super::slice::CompiledPolicy;
+use super::validate::Grounds;
 use crate::model::{Problem, line_and_column};
+
+/// The most of the validator's findings that are told: each is placed by reading its file.
+const MAX_TOLD: usize = 1000;
 
 /// The policies of a bundle: as one set for the validator, and taken apart for the judge.
 #[derive(Debug, Default)]
@@ -45,7 +48,12 @@ impl Sources {
         let mut sources = Self::default();
         let mut templates = Templates::default();
         let mut problems = Vec::new();
+        let mut measure = Measure::new(Grammar::Policies);
         for document in documents {
+            if let Err(limit) = measure.take(document) {
+                problems.push(limit);
+                continue;
+            }
             match document.text.parse::<PolicySet>() {
                 Ok(set) => problems.extend(sources.add(&set, &mut templates, document)),
                 Err(error) => problems.push(problem(&error, document)),
@@ -76,12 +84,13 @@ impl Sources {
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy();
+        let lines = Lines::of(&document.text);
         let mut problems = Vec::new();
         for (number, (offset, policy)) in policies.into_iter().enumerate() {
             let name = policy
                 .annotation("id")
                 .map_or_else(|| format!("{stem}#{}", number + 1), str::to_owned);
-            let (line, column) = line_and_column(&document.text, offset);
+            let (line, column) = lines.place(offset);
             let place = |message: String| {
                 Problem::new(message)
                     .in_file(&document.path)
@@ -93,7 +102,7 @@ impl Sources {
             }
         }
         for template in set.templates() {
-            let (line, column) = line_and_column(&document.text, template_offset(template));
+            let (line, column) = lines.place(template_offset(template));
             let at = (document.path.clone(), line, column);
             if let Err(wrong) = templates.add(self, template, at) {
                 let place = |message| {
@@ -139,15 +148,14 @@ impl Sources {
     }
 
     /// Validates strictly, and that no policy follows more than one step away from principal, resource and context.
-    pub(super) fn validate(&self, schema: &Schema) -> Vec<Problem> {
-        let result = Validator::new(schema.clone()).validate_with_level(
-            &self.set,
-            ValidationMode::Strict,
-            1,
-        );
+    pub(super) fn validate(&self, grounds: &Grounds) -> Vec<Problem> {
+        let schema = grounds.whole();
+        let results = grounds.validate(&self.set, Some(1));
         // One mistake shows once for each kind of request the policy may apply to: its first showing says it all.
-        let mut problems: Vec<_> = result
-            .validation_errors()
+        let mut problems: Vec<_> = results
+            .iter()
+            .flat_map(ValidationResult::validation_errors)
+            .take(MAX_TOLD)
             .map(|error| (self.mistaken(error, schema), mistake(error)))
             .collect();
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -207,6 +215,30 @@ impl Sources {
             Some(meant) => format!("did you mean `Cardea::Action::\"{meant}\"`?"),
             None => "`cardea generate schema` shows the action of every operation".to_owned(),
         })
+    }
+}
+
+/// Where the lines of a text begin: to place every policy of a file without reading the file for each.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn of(text: &'t str) -> Self {
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            text,
+            starts: std::iter::once(0).chain(starts).collect(),
+        }
+    }
+
+    /// As [`line_and_column`] says it.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts.get(line.saturating_sub(1)).copied();
+        let within = self.text.get(start.unwrap_or_default()..offset);
+        (line, within.map_or(0, |text| text.chars().count()) + 1)
     }
 }
 

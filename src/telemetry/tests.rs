@@ -429,6 +429,13 @@ async fn gauges_ask_the_application() {
         bundle_stale: true,
         reload_failures: 3,
         cached_tokens: 7,
+        revocations: RevocationsSeen {
+            applied: vec![("subject", "ssf", 4)],
+            entries: 3,
+            evicted: 9,
+            refused: 1,
+            unsaved: true,
+        },
         shadow_disagreements: 1,
         shadow_dropped: 2,
         observed_operations: 4,
@@ -445,6 +452,11 @@ async fn gauges_ask_the_application() {
         "cardea_bundle_reload_failures_total 3",
         "cardea_token_cache_entries 7",
         "cardea_shadow_disagreements_total 1",
+        r#"cardea_revocations_total{source="ssf",target="subject"} 4"#,
+        "cardea_revocations_entries 3",
+        "cardea_revocations_evicted_total 9",
+        "cardea_revocations_refused_total 1",
+        "cardea_revocations_unsaved 1",
         "cardea_observed_operations 4",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -6,9 +6,12 @@
     reason = "helpers of tests stop a test where they stand; tokens are issued now"
 )]
 
+mod bounds;
 mod decide;
+mod explain;
 mod judge;
 mod keys;
+mod replay;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

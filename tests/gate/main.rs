@@ -22,6 +22,7 @@ mod policies;
 mod provider;
 mod reload;
 mod requests;
+mod revocation;
 mod secrets;
 mod start;
 mod world;

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::scalar::{Names, When, Words};
 use crate::identity::{SUPPOSED_ISSUER, SUPPOSED_LIFE};
-use crate::model::{Binding, IdentityAttributes, PrincipalKind};
+use crate::model::{Binding, IdentityAttributes, PrincipalKind, SpiffeId};
 
 /// `anonymous`, or what is known of somebody.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,9 @@ pub enum CallerForm {
 pub struct CallerParts {
     /// `user` (the default), `client`, `workload` or `agent`.
     pub kind: Option<PrincipalKind>,
+    /// The workload's SPIFFE ID, as its certificate has it; in place of `kind`, `issuer` and `subject`.
+    #[serde(alias = "spiffeId")]
+    pub spiffe_id: Option<SpiffeId>,
     /// Who vouches. Default: `https://issuer.test`.
     pub issuer: Option<String>,
     /// The holder. Default: `somebody`.
@@ -105,6 +108,13 @@ impl CallerParts {
             || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
             |at| at.0,
         );
+        let known = match &self.spiffe_id {
+            Some(id) => IdentityAttributes::workload(id.clone(), expires_at),
+            None => {
+                let scheme = self.credential.scheme();
+                IdentityAttributes::of(kind, scheme, (issuer.into(), subject), expires_at)
+            }
+        };
         IdentityAttributes {
             client_id: self.client_id.clone().or(own_client),
             audience: self.audience.0.clone(),
@@ -124,12 +134,7 @@ impl CallerParts {
             claims: claims
                 .map(|(name, values)| (name.clone(), values.0.clone()))
                 .collect(),
-            ..IdentityAttributes::of(
-                kind,
-                self.credential.scheme(),
-                (issuer.into(), subject),
-                expires_at,
-            )
+            ..known
         }
     }
 }

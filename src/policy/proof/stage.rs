@@ -66,7 +66,7 @@ impl<'a> Stage<'a> {
         let old = task.old.filter(|_| incomparable.is_none());
         let schema = match old {
             Some(old) => common_schema(&bundle, &old)?,
-            None => bundle.policies.schema.clone(),
+            None => bundle.policies.schema().clone(),
         };
         let old = old.map(Old::prepare).transpose()?;
         let of_old = old.iter().flat_map(|old| &old.policies);
@@ -306,5 +306,5 @@ fn common_schema(new: &Bundle<'_>, old: &Bundle<'_>) -> Result<Schema, Vec<Probl
         .iter()
         .filter(|one| !known.contains(&*one.id));
     operations.extend(more.cloned());
-    assemble(&new.files.schema, &operations)
+    assemble(&new.files.schema, &operations).map(|grounds| grounds.whole().clone())
 }

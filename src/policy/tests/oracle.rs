@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::fixture::{World, compile_linked, delegation, operations};
-use crate::model::PrincipalKind;
+use crate::model::{Caller, IdentityAttributes, PrincipalKind, SpiffeId};
 use crate::policy::entities::{numbers_entity, params_entity, store};
 use crate::policy::evidence::{Evidence, Plan};
 use crate::policy::{Policies, Question};
@@ -26,14 +26,16 @@ pub(super) fn request_of(
     let principal = &question.principal.0;
     let target = &policies.slices[&question.matched.operation.id].target;
     let resource = policies.statics.resource(question.matched, target);
-    let entities = store([
+    let always = [
         Arc::clone(&principal.entity),
         Arc::clone(&principal.claims),
         Arc::clone(&target.action),
         Arc::clone(&resource),
         Arc::new(params_entity(question.matched)),
         Arc::new(numbers_entity()),
-    ]);
+    ];
+    let peer = policies.statics.peer(question.facts, principal);
+    let entities = store(always.into_iter().chain(peer));
     let evidence = Evidence {
         principal,
         request: question.request,
@@ -125,7 +127,7 @@ const RESOURCES: [&str; 9] = [
     r#"resource is Cardea::Object in Cardea::Tenant::"acme""#,
 ];
 
-const CONDITIONS: [&str; 11] = [
+const CONDITIONS: [&str; 12] = [
     "",
     "when { context.token.scopes.contains(\"s0\") }",
     "when { context.token.assurance >= 2 }",
@@ -136,6 +138,7 @@ const CONDITIONS: [&str; 11] = [
     "when { context.request.params.hasTag(\"id\") && context.request.params.getTag(\"id\") == \"1\" }",
     "when { context.time.localTime < duration(\"18h\") } unless { context.network.ip.isLoopback() }",
     "when { resource.api.lifecycle == \"unknown\" }",
+    "when { context.tls has peer && context.tls.peer has namespace && context.tls.peer.namespace == \"shop\" && context.tls.peer in Cardea::TrustDomain::\"example.com\" }",
     "when { if context.tls.mutual then false else context.request.method like \"*E*\" }",
 ];
 
@@ -342,6 +345,13 @@ const ENTITIES: &str = r#"[
     {"uid":{"type":"Cardea::Object","id":"a0/things/1"},"parents":[{"type":"Cardea::Tenant","id":"acme"}]}
 ]"#;
 
+/// A workload on the connection.
+fn supposed_workload() -> Caller {
+    let id = SpiffeId::parse("spiffe://example.com/ns/shop/sa/web").unwrap();
+    let attributes = IdentityAttributes::workload(id, jiff::Timestamp::UNIX_EPOCH);
+    Caller::Supposed(Arc::new(attributes))
+}
+
 pub(super) fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
     for operation in operations() {
@@ -351,7 +361,10 @@ pub(super) fn worlds() -> Vec<World> {
                 0 => {}
                 1 => world.attributes = None,
                 2 => world.attributes.as_mut().unwrap().kind = PrincipalKind::Client,
-                3 => world.facts.signals.rate_ratio_pct = i64::MAX,
+                3 => {
+                    world.facts.signals.rate_ratio_pct = i64::MAX;
+                    world.facts.tls.prove(supposed_workload());
+                }
                 _ => {
                     let attributes = world.attributes.as_mut().unwrap();
                     attributes.subject = "bob".to_owned();
