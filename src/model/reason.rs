@@ -122,16 +122,16 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
-    /// The client certificate cannot be read, is none of a client, or has no single name.
-    Certificate,
     /// It stands where credentials are not read: in the query, or a password on a connection without TLS.
     Misplaced,
     /// There is no such API key.
     Unregistered,
-    /// It was taken back before its time.
-    Revoked,
     /// There is no such user, or it is another password.
     Password,
+    /// The client certificate cannot be read, is none of a client, or has no single name.
+    Certificate,
+    /// The credential was revoked before its time.
+    Revoked,
 }
 
 impl CredentialFault {
@@ -155,11 +155,11 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
-            Self::Certificate => "certificate",
             Self::Misplaced => "misplaced",
             Self::Unregistered => "unregistered",
-            Self::Revoked => "revoked",
             Self::Password => "password",
+            Self::Certificate => "certificate",
+            Self::Revoked => "revoked",
         }
     }
 }

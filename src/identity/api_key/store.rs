@@ -96,7 +96,7 @@ impl Key {
             groups: owner.groups.clone(),
             tenant: owner.tenant.clone(),
             issued_at: Some(self.entry.created_at),
-            token_id: Some(id.clone()),
+            key_id: Some(id.clone()),
             ..IdentityAttributes::of(
                 owner.kind,
                 "api_key",

@@ -19,6 +19,8 @@ pub struct Lives {
     by_issuer: BTreeMap<String, SignedDuration>,
     /// Of whatever issuer; `None` where there are credentials without a known end.
     longest: Option<SignedDuration>,
+    /// Whether there are API keys: their file may name any issuer, and they live as long as it says.
+    keys: bool,
 }
 
 impl Lives {
@@ -42,6 +44,7 @@ impl Lives {
             keep,
             longest: longest.filter(|_| only_tokens),
             by_issuer,
+            keys: configured.contains(&SchemeName::ApiKey),
         }
     }
 
@@ -69,6 +72,7 @@ impl Lives {
     fn end(&self, target: &Target, issued_before: Timestamp, now: Timestamp) -> Timestamp {
         let life = match (target.kind(), target.issuer()) {
             (Kind::Key, _) => None,
+            (Kind::Subject | Kind::Client | Kind::Issuer, Some(_)) if self.keys => self.keep,
             (_, Some(issuer)) => self.keep.or(self.by_issuer.get(issuer).copied()),
             (_, None) => self.keep.or(self.longest),
         };
