@@ -12,6 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `introspection` | the scheme of opaque bearer tokens, whose server is asked |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -36,6 +37,7 @@ mod denial;
 mod digest;
 mod fetch;
 mod ground;
+mod introspection;
 mod jwk;
 mod keys;
 mod possession;
@@ -54,6 +56,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -64,6 +67,7 @@ use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
 use self::digest::Digest;
+use self::introspection::Introspection;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
@@ -78,22 +82,28 @@ pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
-    RouteSettings, Settings,
+    Algorithm, CacheSettings, Carrier, ClaimSettings, ClientAuth, ClientSettings,
+    IntrospectionSettings, IssuerSettings, KeyPlace, PrincipalSetting, RouteSettings, Settings,
+    SignedAnswers,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+    introspection: Option<Introspection>,
+) -> Result<Vec<Listed>, &'static str> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
         issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![
+    let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
     ];
+    all.extend(introspection.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     all.into_iter().map(Listed::new).collect()
 }
 
@@ -106,6 +116,7 @@ pub struct Identity<P> {
     cache: Cache<P>,
     sources: Vec<Arc<KeySource>>,
     readiness: Readiness,
+    introspections: Arc<introspection::Watch>,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
 }
@@ -172,14 +183,26 @@ impl<P: Send + Sync + 'static> Identity<P> {
                 "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
             );
         }
-        let readiness = Readiness::new(settings.issuers.iter().map(|issuer| !issuer.required));
-        let sources = bearer::key_sources(&settings.issuers, |index| Surroundings {
+        let required = settings.issuers.iter().map(|issuer| issuer.required);
+        let required = required.chain(introspection::key_holders(settings));
+        let readiness = Readiness::new(required.map(|required| !required));
+        let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
-        })?;
-        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
+        };
+        let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
+        let introspections = Arc::default();
+        let opaque = (!settings.introspection.is_empty())
+            .then(|| {
+                let after = |index| surroundings(settings.issuers.len() + index);
+                Introspection::start(settings, after, &introspections)
+            })
+            .transpose()?;
+        sources.extend(opaque.iter().flat_map(Introspection::sources));
+        let schemes =
+            schemes(settings, &sources, opaque).map_err(|message| vec![Problem::new(message)])?;
         let tasks = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
@@ -190,6 +213,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             possession: Possession::new(),
             cache: Cache::new(&settings.cache),
             readiness,
+            introspections,
             clock,
             tasks: tasks.collect(),
             sources,
@@ -332,6 +356,15 @@ impl<P> Identity<P> {
     #[must_use]
     pub fn key_sets(&self) -> Vec<KeySetStatus> {
         self.sources.iter().map(|source| source.status()).collect()
+    }
+
+    /// Has `tell` told how each question about an opaque token ends: by a word for the outcome (a closed list), and after
+    /// which time where it was asked at all. Only the first call counts.
+    pub fn on_introspection(
+        &self,
+        tell: impl Fn(&'static str, Option<Duration>) + Send + Sync + 'static,
+    ) {
+        self.introspections.set(Box::new(tell));
     }
 
     /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.

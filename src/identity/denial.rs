@@ -17,6 +17,8 @@ pub(super) enum Denial {
     },
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
+    /// It could not be judged: the server that can read it did not say. Never remembered either.
+    IntrospectionUnavailable(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -52,7 +54,9 @@ impl Denial {
             | Fault::Expired
             | Fault::NotYetValid
             | Fault::Lifetime
-            | Fault::Possession => false,
+            | Fault::Possession
+            // Whoever asked the server remembers that, for a time of its own.
+            | Fault::Inactive => false,
         }
     }
 
@@ -63,6 +67,9 @@ impl Denial {
                 Refusal::new(Reason::CredentialInvalid(*fault), *detail)
             }
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
+            Self::IntrospectionUnavailable(detail) => {
+                Refusal::new(Reason::IntrospectionUnavailable, *detail)
+            }
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
     }
@@ -93,6 +100,7 @@ mod tests {
             assert!(!Denial::from(Wrong(fault, "")).lasts(), "{fault:?}");
         }
         assert!(!Denial::KeysUnavailable("").lasts());
+        assert!(!Denial::IntrospectionUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
         assert!(Denial::from(Wrong(Fault::Signature, "")).lasts());
     }

@@ -1,5 +1,6 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
+mod introspection;
 mod issuer;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
 use crate::model::{Period, Problem};
 
+pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, SignedAnswers};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 
 /// Whom to believe, and how long a proof is remembered.
@@ -23,6 +25,8 @@ pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, Pr
 pub struct Settings {
     /// The issuers whose bearer tokens are accepted. With none, every bearer token is refused.
     pub issuers: Vec<IssuerSettings>,
+    /// The servers that are asked about bearer tokens which are no JWTs. With none, these are refused.
+    pub introspection: Vec<IntrospectionSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -37,6 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            introspection: Vec::new(),
             cache: CacheSettings::default(),
             routes: Vec::new(),
             key_wait: Period::seconds(2),
@@ -86,6 +91,7 @@ impl Settings {
                 ),
             }
         }
+        self.check_introspection(&mut found);
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -102,6 +108,18 @@ impl Settings {
         found.problems
     }
 
+    fn check_introspection(&self, found: &mut Found) {
+        let mut seen = BTreeMap::new();
+        for (index, server) in self.introspection.iter().enumerate() {
+            found.place = format!("identity.introspection[{index}]");
+            server.check(found);
+            if let Some(first) = seen.insert(&server.token_prefix, index) {
+                let what = format!("is the same as that of introspection[{first}]");
+                found.say("token_prefix", what);
+            }
+        }
+    }
+
     /// The schemes that are configured, in the order in which they count.
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
@@ -110,8 +128,8 @@ impl Settings {
                 let carrier = Carrier::TransactionToken;
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
-            SchemeName::Introspection
-            | SchemeName::Certificate
+            SchemeName::Introspection => !self.introspection.is_empty(),
+            SchemeName::Certificate
             | SchemeName::ApiKey
             | SchemeName::Basic => false,
         };
@@ -120,6 +138,15 @@ impl Settings {
 }
 
 impl Settings {
+    /// What each issuer's tokens say, however they are read.
+    fn mappings(&self) -> impl Iterator<Item = (&str, &ClaimSettings)> {
+        let signed = self.issuers.iter();
+        let opaque = self.introspection.iter();
+        signed
+            .map(|issuer| (issuer.issuer.as_str(), &issuer.claims))
+            .chain(opaque.map(|server| (server.issuer.as_str(), &server.claims)))
+    }
+
     /// What several issuers can name alike: whoever may sign for one can then give out another's roles, groups or tenants.
     /// Often it is meant so (one house, two login servers), hence it is told and not refused.
     pub(super) fn shared_names(&self) -> Vec<(&'static str, Vec<&str>)> {
@@ -136,9 +163,8 @@ impl Settings {
         let mut shared = Vec::new();
         for (what, space) in spaces {
             let named: Vec<(&str, &str)> = self
-                .issuers
-                .iter()
-                .filter_map(|issuer| Some((issuer.issuer.as_str(), space(&issuer.claims)?)))
+                .mappings()
+                .filter_map(|(issuer, claims)| Some((issuer, space(claims)?)))
                 .collect();
             let meets = |(own, prefix): &(&str, &str)| {
                 named.iter().any(|(other, others)| {

@@ -51,6 +51,8 @@ pub enum Reason {
     DeadlineTooNear,
     /// The issuer's keys cannot be had right now.
     KeysUnavailable,
+    /// The server that can read the token cannot be asked right now.
+    IntrospectionUnavailable,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -82,6 +84,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::DeadlineTooNear => "deadline_too_near",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
             Self::Internal => "internal",
         }
     }
@@ -122,6 +125,8 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// The server that gave the token out says that it is not, or no longer, good.
+    Inactive,
 }
 
 impl CredentialFault {
@@ -145,6 +150,7 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Inactive => "inactive",
         }
     }
 }

@@ -64,7 +64,7 @@ const BOUNDS: [f64; 17] = [
     2.5,
 ];
 /// How many values `reason` has (`permitted` and each [`Reason`]).
-const REASONS: usize = 24;
+const REASONS: usize = 25;
 const DECISIONS: &str = "cardea.decisions";
 
 /// Every instrument, and the registry Prometheus reads.
