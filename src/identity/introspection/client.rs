@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -23,6 +24,10 @@ use crate::model::{Problem, SecretRef};
 
 /// How long an assertion is good: long enough for clocks that differ a little.
 const ASSERTION_LIFE: i64 = 60;
+
+/// How long an idle connection is kept: shorter than servers do, which close theirs without a word just when a question is
+/// under way.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// The longest file that is read.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -67,9 +72,12 @@ impl Credentials {
             None => fetch::builder(),
         };
         let (way, identity) = way(settings, &mut hasher)?;
+        let http = builder()
+            .timeout(settings.timeout.0)
+            .pool_idle_timeout(IDLE);
         let http = match identity {
-            Some(identity) => builder().identity(identity),
-            None => builder(),
+            Some(identity) => http.identity(identity),
+            None => http,
         };
         let failed = |error: reqwest::Error| {
             let cause = fetch::root_cause(&error);
