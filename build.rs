@@ -14,7 +14,11 @@ const SECRETIVE: [&str; 3] = [
 /// which Envoy always does.
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["envoy/service/auth/v3/external_auth.proto"], ["proto"])?;
+    let roots = [
+        "envoy/service/auth/v3/external_auth.proto",
+        "google/rpc/error_details.proto",
+    ];
+    let descriptors = protox::compile(roots, ["proto"])?;
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)

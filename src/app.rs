@@ -20,7 +20,7 @@ use crate::envoy::health::HealthService;
 use crate::envoy::listener::{Bound, Door, Local};
 use crate::envoy::response;
 use crate::identity::{ClaimReader, Identity};
-use crate::model::{Asked, Clock, Decision, Problem, SystemClock};
+use crate::model::{AccessRequest, Clock, Decision, Problem, Refusal, SystemClock, Trail};
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::Principal;
@@ -42,8 +42,12 @@ pub struct App {
 }
 
 impl Decide for Pipeline {
-    fn decide(&self, asked: Asked) -> impl Future<Output = Decision> + Send {
-        Pipeline::decide(self, asked)
+    fn decide(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> impl Future<Output = Decision> + Send {
+        Pipeline::decide_along(self, asked, trail)
     }
 
     fn answered(&self, decision: Decision) {
@@ -393,6 +397,9 @@ fn observation(pipeline: &Pipeline) -> Observation {
         cached_tokens: identity.figures().entries,
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),
+        observed_operations: snapshots.current().map_or(0, |snapshot| {
+            u64::try_from(snapshot.inventory.observed().count()).unwrap_or(u64::MAX)
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ mod network;
 mod tls;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::moment::Zone;
 use self::network::TrustedNetworks;
@@ -24,6 +24,22 @@ pub struct Settings {
     /// Time zone of `context.time.localTime` and `context.time.weekday`, by its IANA name, such as `Europe/Berlin`.
     /// Default: `UTC`.
     pub time_zone: String,
+    /// What Envoy does with the certificates of clients. It hands over name and certificate of a client whether it
+    /// validated them or not, and does not say which; so this has to, before policies see `context.tls.mutual` as true.
+    pub client_certificates: ClientCertificates,
+}
+
+/// What Envoy does with the certificates of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// Not known, or it lets in clients whose certificates it did not validate: `context.tls.mutual` is never true. The
+    /// default.
+    #[default]
+    Unproven,
+    /// It validates every certificate that a client shows (`trusted_ca`, and no `ACCEPT_UNTRUSTED`), on every listener that
+    /// asks this Cardea: `context.tls.mutual` is true where a client showed one.
+    Validated,
 }
 
 impl Default for Settings {
@@ -31,6 +47,7 @@ impl Default for Settings {
         Self {
             trusted_networks: Vec::new(),
             time_zone: "UTC".to_owned(),
+            client_certificates: ClientCertificates::default(),
         }
     }
 }
@@ -48,6 +65,7 @@ impl Settings {
 pub struct Context {
     trusted: TrustedNetworks,
     zone: Zone,
+    client_certificates: ClientCertificates,
 }
 
 impl Context {
@@ -59,7 +77,11 @@ impl Context {
         let trusted = TrustedNetworks::new(&settings.trusted_networks);
         let zone = Zone::new(&settings.time_zone);
         match (trusted, zone) {
-            (Ok(trusted), Ok(zone)) => Ok(Self { trusted, zone }),
+            (Ok(trusted), Ok(zone)) => Ok(Self {
+                trusted,
+                zone,
+                client_certificates: settings.client_certificates,
+            }),
             (trusted, zone) => {
                 let mut problems = trusted.err().unwrap_or_default();
                 problems.extend(zone.err());
@@ -74,7 +96,7 @@ impl Context {
         Facts {
             network: self.trusted.network(request),
             moment: self.zone.moment(arrival),
-            tls: tls::facts(request),
+            tls: tls::facts(request, self.client_certificates),
             ..Facts::default()
         }
     }

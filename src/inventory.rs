@@ -11,6 +11,7 @@
 //! reader.rs      document to API                        operations.rs  paths to operations
 //! parameters.rs  which query parameters come once       assembly.rs    all documents together, host by host
 //! router.rs      method and path to operation           report.rs      collects the mistakes of a document
+//! observed.rs    which operations are observed, and where that is written
 //! outline.rs     what documents say for authors alone: security, summaries, the names in paths and bodies
 //! ```
 //!
@@ -25,6 +26,7 @@
 mod assembly;
 mod document;
 mod extension;
+mod observed;
 mod operations;
 mod outline;
 mod parameters;
@@ -38,6 +40,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::observed::observed;
 pub use self::outline::{Field, Outline, Requirement, Security, outlines};
 
 use self::reader::Compiled;
@@ -136,6 +139,13 @@ impl Inventory {
         self.operations.iter()
     }
 
+    /// The documented operations that are observed: what policies would have refused passes.
+    pub fn observed(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        self.operations
+            .iter()
+            .filter(|operation| operation.observed)
+    }
+
     /// The generic operations, one a method: what undocumented requests are.
     pub fn generic_operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
         self.generic.iter()
@@ -202,6 +212,8 @@ fn generic_operations() -> [Arc<Operation>; Method::ALL.len()] {
             method,
             route: Arc::clone(&route),
             resource: ResourceRule::Route,
+            // What nobody described, nobody can have marked.
+            observed: false,
             single_query_parameters: Vec::new(),
         })
     })

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::identity::{Identity, Who};
 use crate::model::{
-    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Permit, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Reason, Refusal, Trail,
 };
 use crate::policy::{Principal, Question};
 use crate::telemetry::Telemetry;
@@ -48,15 +48,23 @@ impl Pipeline {
     /// Decides one request, and records the decision: here, once, whatever it is.
     pub async fn decide(&self, asked: Asked) -> Decision {
         let mut trail = Trail::begin(asked.arrival);
-        let outcome = match self.road(asked.request, &mut trail).await {
-            Ok(permit) => Outcome::Allowed(permit),
-            Err(refusal) => Outcome::Refused(refusal),
-        };
+        self.decide_along(asked.request, &mut trail).await
+    }
+
+    /// The same, along a trail that stays with whoever asks: should they stop waiting, or this panic, it holds all that
+    /// was known by then.
+    pub async fn decide_along(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> Decision {
+        let outcome = self.road(asked, trail).await;
+        let outcome = outcome.unwrap_or_else(Outcome::Refused);
         let now = self.clock.monotonic();
         let decision = Decision {
             outcome,
             took: now.saturating_duration_since(trail.arrival.started),
-            trail,
+            trail: trail.take(),
         };
         self.telemetry.record(&decision);
         decision
@@ -66,7 +74,7 @@ impl Pipeline {
         &self,
         asked: Result<AccessRequest, Refusal>,
         trail: &mut Trail,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         // One snapshot for the whole request: a reload meanwhile changes nothing for it.
         let snapshot = self.snapshots.current().ok_or_else(no_policies)?;
         let road = Road {
@@ -111,10 +119,8 @@ impl Road<'_> {
     /// Decides one request as [`Pipeline::decide`] does, and records nothing: for the command line.
     pub async fn decide(&self, asked: Asked) -> Decision {
         let mut trail = Trail::begin(asked.arrival);
-        let outcome = match self.walk(asked.request, &mut trail).await {
-            Ok(permit) => Outcome::Allowed(permit),
-            Err(refusal) => Outcome::Refused(refusal),
-        };
+        let outcome = self.walk(asked.request, &mut trail).await;
+        let outcome = outcome.unwrap_or_else(Outcome::Refused);
         Decision {
             outcome,
             took: Duration::ZERO,
@@ -122,12 +128,12 @@ impl Road<'_> {
         }
     }
 
-    /// It ends in a permit, or at the first step that refuses.
+    /// It ends in the judge's verdict, or at the first step that refuses.
     async fn walk(
         &self,
         asked: Result<AccessRequest, Refusal>,
         trail: &mut Trail,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let snapshot = self.snapshot;
         trail.snapshot = Some(snapshot.id.clone());
 
@@ -173,7 +179,7 @@ impl Road<'_> {
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;
-        judgement.verdict
+        Ok(judgement.verdict)
     }
 }
 

@@ -14,13 +14,15 @@ use super::excerpt::{Severity, render};
 use super::{ConfigArgument, print};
 use crate::app;
 use crate::config::Config;
-use crate::inventory::{Security, outlines};
+use crate::inventory::{Security, observed, outlines};
 use crate::model::{Operation, Problem, SystemClock};
 use crate::pipeline::{BundleSettings, Snapshot, trial};
 use crate::policy::{BundleFiles, Surroundings};
 
 /// The rule of a document whose `security` names what it does not have.
 const UNKNOWN_SCHEME: &str = "unknown_security_scheme";
+/// The rule of an operation where what policies do not permit passes.
+const OBSERVED: &str = "observed_operation";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckCommand {
@@ -90,6 +92,8 @@ struct Bundle {
     operations: usize,
     apis: usize,
     entities: usize,
+    /// Operations where what policies do not permit passes; each has its warning.
+    observed: usize,
 }
 
 impl Report {
@@ -178,6 +182,7 @@ impl Report {
             operations: snapshot.inventory.operations().count(),
             apis: snapshot.inventory.apis().count(),
             entities: snapshot.policies.entities(),
+            observed: snapshot.inventory.observed().count(),
         });
         Ok(())
     }
@@ -325,7 +330,9 @@ fn warnings(
         .into_iter()
         .map(|problem| (UNKNOWN_SCHEME, problem));
     let lint = snapshot.policies.lint(&operations, &surroundings);
+    let observed = observed(&documents).into_iter();
     undeclared
+        .chain(observed.map(|problem| (OBSERVED, problem)))
         .chain(
             lint.into_iter()
                 .map(|warning| (warning.rule.name(), warning.problem)),

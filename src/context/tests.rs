@@ -27,6 +27,7 @@ fn context(networks: &[&str], time_zone: &str) -> Context {
     Context::new(&Settings {
         trusted_networks: networks.iter().map(|text| (*text).to_owned()).collect(),
         time_zone: time_zone.to_owned(),
+        ..Settings::default()
     })
     .unwrap()
 }
@@ -35,6 +36,7 @@ fn problems(networks: &[&str], time_zone: &str) -> Vec<String> {
     let settings = Settings {
         trusted_networks: networks.iter().map(|text| (*text).to_owned()).collect(),
         time_zone: time_zone.to_owned(),
+        ..Settings::default()
     };
     settings
         .problems()
@@ -133,8 +135,13 @@ fn local_time_and_weekday_are_those_of_the_wall_clock() {
 }
 
 #[test]
-fn mutual_is_a_client_that_showed_a_certificate() {
-    let context = Context::new(&Settings::default()).unwrap();
+fn mutual_is_a_client_that_showed_a_certificate_to_an_envoy_that_validates_it() {
+    let nobody_says = Context::new(&Settings::default()).unwrap();
+    let context = Context::new(&Settings {
+        client_certificates: ClientCertificates::Validated,
+        ..Settings::default()
+    });
+    let context = context.unwrap();
     for (principal, certificate, mutual) in [
         (None, None, false),
         (Some(""), Some(Vec::new()), false),
@@ -146,6 +153,8 @@ fn mutual_is_a_client_that_showed_a_certificate() {
         request.peer.certificate = certificate;
         let facts = context.gather(&request, &arrival(NOON));
         assert_eq!(facts.tls.mutual, mutual, "{:?}", request.peer);
+        let facts = nobody_says.gather(&request, &arrival(NOON));
+        assert!(!facts.tls.mutual, "{:?}", request.peer);
     }
 }
 

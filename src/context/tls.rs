@@ -1,9 +1,11 @@
 //! Over what: the connection between client and Envoy.
 
+use super::ClientCertificates;
 use crate::model::{AccessRequest, TlsFacts};
 
-/// The facts about the connection. Whether a certificate is good is Envoy's to check; it passes no other on.
-pub(super) fn facts(request: &AccessRequest) -> TlsFacts {
+/// The facts about the connection. Whether a certificate is good is Envoy's to check, and the operator's to say that it
+/// does: a certificate that nobody validated reaches this as one that was.
+pub(super) fn facts(request: &AccessRequest, certificates: ClientCertificates) -> TlsFacts {
     let peer = &request.peer;
     let named = peer.principal.as_ref().is_some_and(|name| !name.is_empty());
     let certified = peer
@@ -11,7 +13,7 @@ pub(super) fn facts(request: &AccessRequest) -> TlsFacts {
         .as_ref()
         .is_some_and(|certificate| !certificate.is_empty());
     TlsFacts {
-        mutual: named || certified,
+        mutual: certificates == ClientCertificates::Validated && (named || certified),
         sni: request.sni.as_deref().and_then(server_name),
     }
 }

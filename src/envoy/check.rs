@@ -8,7 +8,7 @@ mod guard;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 
-use crate::model::{Arrival, Asked, Clock, Decision, Outcome, Reason, Refusal, Trail};
+use crate::model::{AccessRequest, Clock, Decision, Outcome, Reason, Refusal, Trail};
 
 use self::guard::{Panicked, guarded};
 use super::codec;
@@ -30,8 +30,13 @@ pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Who decides.
 pub trait Decide: Send + Sync + 'static {
-    /// Decides one request. It may be dropped unfinished when Envoy hangs up or time runs out.
-    fn decide(&self, asked: Asked) -> impl Future<Output = Decision> + Send;
+    /// Decides one request, along a trail that has begun. It may be dropped unfinished when Envoy hangs up or time runs
+    /// out; the trail then holds what was known by then, and goes into the denial.
+    fn decide(
+        &self,
+        asked: Result<AccessRequest, Refusal>,
+        trail: &mut Trail,
+    ) -> impl Future<Output = Decision> + Send;
 
     /// Told of a decision once its answer is made, for whatever need not delay it.
     fn answered(&self, decision: Decision);
@@ -94,10 +99,9 @@ impl<D: Decide> Shared<D> {
             decide: &*self.decide,
             answered: false,
         };
-        let seen = OnceLock::new();
         let limit = self.limit(&call);
-        let spare = call.clone();
-        let work = guarded(self.work(call, body, &seen));
+        let mut trail = Trail::begin(call.clone().arrival());
+        let work = guarded(self.work(call, body, &mut trail));
         let ended = tokio::time::timeout(limit, work).await;
         // Nothing waits from here on.
         asking.answered = true;
@@ -109,18 +113,16 @@ impl<D: Decide> Shared<D> {
             }
             Err(_) => Refusal::new(Reason::DeadlineTooNear, "the time to decide ran out"),
         };
-        let arrival = seen.into_inner().unwrap_or_else(|| spare.arrival());
-        self.overrule(arrival, refusal)
+        self.overrule(trail, refusal)
     }
 
-    async fn work(&self, call: Call, body: Body, seen: &OnceLock<Arrival>) -> Answer {
+    async fn work(&self, call: Call, body: Body, trail: &mut Trail) -> Answer {
         let asked = match codec::read(body, self.max_message_bytes).await {
             Ok(check) => request::read(check, call, &self.request),
             Err(error) => request::unreadable(call, error.to_string()),
         };
-        // Set once a call, so it cannot be set already.
-        let _ = seen.set(asked.arrival.clone());
-        let decision = self.decide.decide(asked).await;
+        trail.arrival = asked.arrival;
+        let decision = self.decide.decide(asked.request, trail).await;
         let answer = response::answer(&decision, &self.answers);
         self.decide.answered(decision);
         answer
@@ -136,15 +138,12 @@ impl<D: Decide> Shared<D> {
     }
 
     /// Denies in place of a decision, and tells whoever decides.
-    fn overrule(&self, arrival: Arrival, refusal: Refusal) -> Answer {
-        let took = self
-            .clock
-            .monotonic()
-            .saturating_duration_since(arrival.started);
+    fn overrule(&self, trail: Trail, refusal: Refusal) -> Answer {
+        let now = self.clock.monotonic();
         let denial = Decision {
             outcome: Outcome::Refused(refusal),
-            trail: Trail::begin(arrival),
-            took,
+            took: now.saturating_duration_since(trail.arrival.started),
+            trail,
         };
         if guard::sync(|| self.decide.overruled(&denial)).is_err() {
             tracing::error!("recording a denial panicked; this is a fault in cardea");

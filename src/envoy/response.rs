@@ -5,6 +5,7 @@
 //! one of which asks for a [`Permit`] and the other for a code that cannot be zero, and cannot be changed afterwards.
 
 mod denial;
+mod grpc;
 mod metadata;
 mod settings;
 mod upstream;
@@ -32,6 +33,7 @@ impl Answer {
         let status = rpc::Status {
             code: 0,
             message: String::new(),
+            details: Vec::new(),
         };
         Self {
             wire: CheckResponse {
@@ -47,6 +49,7 @@ impl Answer {
         let status = rpc::Status {
             code: code as i32,
             message: String::new(),
+            details: Vec::new(),
         };
         Self {
             wire: CheckResponse {
@@ -69,7 +72,8 @@ impl Answer {
 pub fn answer(decision: &Decision, answers: &Answers) -> Answer {
     let metadata = metadata::of(decision);
     match &decision.outcome {
-        Outcome::Allowed(permit) => {
+        // Whoever asks is told nothing of what would have been: it is for operators.
+        Outcome::Allowed(permit) | Outcome::Observed(permit, _) => {
             Answer::allow(permit, upstream::changes(decision, answers), metadata)
         }
         Outcome::Refused(refusal) => {
@@ -94,7 +98,7 @@ pub fn answer(decision: &Decision, answers: &Answers) -> Answer {
 #[must_use]
 pub fn http_status(decision: &Decision) -> u16 {
     match &decision.outcome {
-        Outcome::Allowed(_) => 200,
+        Outcome::Allowed(_) | Outcome::Observed(..) => 200,
         Outcome::Refused(refusal) => status(&refusal.reason).0 as u16,
     }
 }
@@ -103,7 +107,7 @@ pub fn http_status(decision: &Decision) -> u16 {
 #[must_use]
 pub fn grpc_status(decision: &Decision) -> i32 {
     match &decision.outcome {
-        Outcome::Allowed(_) => 0,
+        Outcome::Allowed(_) | Outcome::Observed(..) => 0,
         Outcome::Refused(refusal) => status(&refusal.reason).1 as i32,
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::model::{
-    AccessRequest, Asked, Decision, Outcome, Permit, Problem, Reason, Refusal, SystemClock, Trail,
+    AccessRequest, Decision, Outcome, Permit, Problem, Reason, Refusal, SystemClock, Trail,
 };
 
 use super::health::HealthService;
@@ -28,28 +28,22 @@ use super::{AnswerSettings, CheckService, Decide, RequestSettings};
 pub(super) struct StandIn {
     pub(super) asked: Mutex<Vec<Result<String, Refusal>>>,
     pub(super) overruled: Mutex<Vec<Reason>>,
+    /// The paths that overruled decisions were about.
+    pub(super) left: Mutex<Vec<Option<String>>>,
     pub(super) answered: AtomicU64,
 }
 
 impl Decide for StandIn {
-    async fn decide(&self, asked: Asked) -> Decision {
-        let mut trail = Trail::begin(asked.arrival);
-        let seen = asked
-            .request
-            .as_ref()
-            .map(|request| request.path.to_string());
+    async fn decide(&self, asked: Result<AccessRequest, Refusal>, trail: &mut Trail) -> Decision {
+        let seen = asked.as_ref().map(|request| request.path.to_string());
         self.asked.lock().unwrap().push(seen.map_err(Clone::clone));
-        let outcome = match asked.request {
+        let outcome = match asked {
             Err(refusal) => Outcome::Refused(refusal),
-            Ok(request) => {
-                let outcome = self.obey(&request).await;
-                trail.request = Some(request);
-                outcome
-            }
+            Ok(request) => self.obey(trail.request.insert(request)).await,
         };
         Decision {
             outcome,
-            trail,
+            trail: trail.take(),
             took: Duration::ZERO,
         }
     }
@@ -62,6 +56,9 @@ impl Decide for StandIn {
         if let Outcome::Refused(refusal) = &denial.outcome {
             self.overruled.lock().unwrap().push(refusal.reason.clone());
         }
+        let request = denial.trail.request.as_ref();
+        let path = request.map(|request| request.path.to_string());
+        self.left.lock().unwrap().push(path);
     }
 }
 

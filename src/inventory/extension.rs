@@ -31,6 +31,8 @@ pub(super) struct DocumentExtension {
     pub(super) base_path: Option<Spanned<String>>,
     /// Put the API's name before its routes' ids, where another API has routes of the same name.
     pub(super) qualify_routes: bool,
+    /// Let pass what policies would have refused, and say so: for legacy APIs whose callers are not all known yet.
+    pub(super) observe: bool,
     /// The roles that may call its operations: for `cardea generate policies`, and of no effect by themselves.
     pub(super) roles: Vec<Spanned<String>>,
 }
@@ -47,6 +49,8 @@ pub(super) struct OperationExtension {
     pub(super) lifecycle: Option<Stage>,
     /// What it acts on, if not what its template suggests.
     pub(super) resource: Option<Spanned<Resource>>,
+    /// Whether what policies would have refused passes: its own word, else its path's, else its document's.
+    pub(super) observe: Option<bool>,
     /// The roles that may call it, in place of the document's: for `cardea generate policies`, and of no effect by
     /// themselves.
     pub(super) roles: Vec<Spanned<String>>,

@@ -152,6 +152,7 @@ impl<'a, 'd> OperationReader<'a, 'd> {
             method: found.method,
             route: Arc::new(self.route(&template, found)),
             resource,
+            observed: self.observed(found),
             single_query_parameters,
         };
         self.entries.push(Entry {
@@ -217,6 +218,13 @@ impl<'a, 'd> OperationReader<'a, 'd> {
             tags: words(&mut self.report, tags, "tag", MAX_TAGS),
             lifecycle: lifecycle(&self.api, found),
         }
+    }
+
+    fn observed(&self, found: &Found<'_>) -> bool {
+        let stated = found.item.extension.observe;
+        stated
+            .or(found.path.extension.observe)
+            .unwrap_or(self.document.extension.observe)
     }
 
     fn sensitivity(&mut self, own: &OperationExtension, shared: &OperationExtension) -> u8 {

@@ -497,4 +497,46 @@ fn lifecycle_is_the_operations_own_word_else_its_apis() {
     );
 }
 
+#[test]
+fn observed_is_the_operations_own_word_else_its_paths_else_its_documents() {
+    let text = document(
+        "  /a:
+    get: { operationId: a }
+    put: { operationId: b, x-cardea: { observe: true } }
+  /c:
+    x-cardea: { observe: true }
+    get: { operationId: c }
+    put: { operationId: d, x-cardea: { observe: false } }
+  /e:
+    x-cardea: { observe: false }
+    get: { operationId: e }
+",
+    );
+    let ids = |text: &str| {
+        let inventory = compile(&[("api.yaml", text)]).unwrap();
+        let ids: Vec<String> = inventory.observed().map(|one| one.id.to_string()).collect();
+        // What no document describes is never among them.
+        assert!(inventory.generic_operations().all(|one| !one.observed));
+        ids
+    };
+    assert_eq!(ids(&text), ["api.b", "api.c"]);
+    let whole = text.clone() + "x-cardea: { observe: true }\n";
+    assert_eq!(ids(&whole), ["api.a", "api.b", "api.c"]);
+    let told = observed(&[(PathBuf::from("api.yaml"), text)]);
+    let places: Vec<_> = told.iter().map(|one| one.at.unwrap().0).collect();
+    assert_eq!(places, [6, 9]);
+    assert!(told[0].message.starts_with("`api.b` is observed"));
+}
+
+#[test]
+fn observe_is_true_or_false_and_nothing_else() {
+    for word in ["all", "1", "{ invalid_credentials: true }"] {
+        let text = document(&format!(
+            "  /a: {{ get: {{ operationId: a, x-cardea: {{ observe: {word} }} }} }}\n"
+        ));
+        let mistake = mistake(&text);
+        assert!(mistake.starts_with("api.yaml:4:53: "), "{mistake}");
+    }
+}
+
 mod mistakes;

@@ -44,7 +44,8 @@ impl SnapshotId {
     }
 }
 
-/// The proof that a Cedar permit allowed the request, that no forbid applied, and that none failed. An allowing answer
+/// The proof that the judge lets a request pass: a Cedar permit allowed it, no forbid applied and none failed; or its
+/// operation is observed, and nothing stood against it that holds there too ([`Outcome::Observed`]). An allowing answer
 /// cannot be built without one.
 #[derive(Debug)]
 pub struct Permit {
@@ -52,7 +53,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Claims that policies permit the request. Called in one place: the judge.
+    /// Claims that the request may pass. Called in one place: the judge.
     #[must_use]
     pub(crate) fn assertion() -> Self {
         Self { _proof: () }
@@ -62,10 +63,61 @@ impl Permit {
 /// The one thing that matters.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The request may pass.
+    /// The request may pass: policies permit it.
     Allowed(Permit),
-    /// It may not.
+    /// Policies do not permit it, and it passes all the same, only because its operation is observed. The refusal is what
+    /// would have been. A variant of its own, so that whoever looks at an outcome has to say what it means to them.
+    Observed(Permit, Refusal),
+    /// It may not pass.
     Refused(Refusal),
+}
+
+impl Outcome {
+    /// Whether the request may pass, whatever the reason.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Allowed(_) | Self::Observed(..) => true,
+            Self::Refused(_) => false,
+        }
+    }
+
+    /// Whether policies permit the request: it would pass without being observed, too.
+    #[must_use]
+    pub fn permitted(&self) -> bool {
+        match self {
+            Self::Allowed(_) => true,
+            Self::Observed(..) | Self::Refused(_) => false,
+        }
+    }
+
+    /// The refusal that stands, or would have stood.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Allowed(_) => None,
+            Self::Observed(_, refusal) | Self::Refused(refusal) => Some(refusal),
+        }
+    }
+
+    /// The refusal that would have stood, had the operation not been observed.
+    #[must_use]
+    pub fn would_be(&self) -> Option<&Refusal> {
+        match self {
+            Self::Allowed(_) | Self::Refused(_) => None,
+            Self::Observed(_, refusal) => Some(refusal),
+        }
+    }
+
+    /// The stable code of the reason: `permitted`, `observed`, or the refusal's.
+    #[must_use]
+    pub fn reason_code(&self) -> &'static str {
+        match self {
+            Self::Allowed(_) => "permitted",
+            Self::Observed(..) => "observed",
+            Self::Refused(refusal) => refusal.reason.code(),
+        }
+    }
 }
 
 /// What a policy does when it applies.
@@ -172,8 +224,12 @@ impl Trail {
     /// The beginning of the road.
     #[must_use]
     pub fn begin(arrival: Arrival) -> Self {
+        Self::begin_as(DecisionId::fresh(), arrival)
+    }
+
+    fn begin_as(id: DecisionId, arrival: Arrival) -> Self {
         Self {
-            id: DecisionId::fresh(),
+            id,
             arrival,
             snapshot: None,
             request: None,
@@ -187,6 +243,13 @@ impl Trail {
             notes: Notes::default(),
             cold: Vec::new(),
         }
+    }
+
+    /// Takes what is known, and leaves a trail that has only just begun under the same id.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let fresh = Self::begin_as(self.id, self.arrival.clone());
+        std::mem::replace(self, fresh)
     }
 }
 
@@ -202,10 +265,10 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether the request may pass.
+    /// Whether the request may pass, be it only because its operation is observed.
     #[must_use]
     pub fn allowed(&self) -> bool {
-        matches!(self.outcome, Outcome::Allowed(_))
+        self.outcome.passes()
     }
 
     /// `allow` or `deny`.
@@ -214,13 +277,16 @@ impl Decision {
         if self.allowed() { "allow" } else { "deny" }
     }
 
-    /// The stable code of the reason: `permitted`, or the refusal's.
+    /// The stable code of the reason: `permitted`, `observed`, or the refusal's.
     #[must_use]
     pub fn reason_code(&self) -> &'static str {
-        match &self.outcome {
-            Outcome::Allowed(_) => "permitted",
-            Outcome::Refused(refusal) => refusal.reason.code(),
-        }
+        self.outcome.reason_code()
+    }
+
+    /// The refusal that would have stood, had the operation not been observed.
+    #[must_use]
+    pub fn would_be(&self) -> Option<&Refusal> {
+        self.outcome.would_be()
     }
 
     /// The operation's id, or `unread` where the request was refused before one was found.

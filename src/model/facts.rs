@@ -55,7 +55,7 @@ pub struct Moment {
 /// The connection between client and Envoy.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFacts {
-    /// Whether the client proved itself with a certificate.
+    /// Whether the client proved itself with a certificate that Envoy validated.
     pub mutual: bool,
     /// The server name it asked for.
     pub sni: Option<String>,

@@ -99,6 +99,9 @@ pub struct Operation {
     pub route: Arc<Route>,
     /// What it acts on.
     pub resource: ResourceRule,
+    /// Whether its document marks it as observed: what policies would have refused passes, and is told. Never true of a
+    /// generic operation.
+    pub observed: bool,
     /// Query parameters that may be given once at most.
     pub single_query_parameters: Vec<String>,
 }

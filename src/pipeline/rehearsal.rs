@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Snapshot;
 use crate::model::{
     AccessRequest, Arrival, Caller, Decision, Delegation, Facts, IdentityAttributes, Outcome,
-    Permit, Refusal, Trail,
+    Refusal, Trail,
 };
 use crate::policy::{Judgement, Question};
 
@@ -37,10 +37,9 @@ impl Snapshot {
             Some(attributes) => Caller::Supposed(Arc::clone(attributes)),
         });
         let caller = supposed.caller.as_deref();
-        let outcome = match self.road(supposed.request, caller, supposed.facts, &mut trail) {
-            Ok(permit) => Outcome::Allowed(permit),
-            Err(refusal) => Outcome::Refused(refusal),
-        };
+        let outcome = self
+            .road(supposed.request, caller, supposed.facts, &mut trail)
+            .unwrap_or_else(Outcome::Refused);
         Decision {
             outcome,
             trail,
@@ -74,7 +73,7 @@ impl Snapshot {
         caller: Option<&IdentityAttributes>,
         facts: Facts,
         trail: &mut Trail,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let (request, matched) = self.read(asked, &mut trail.request, &mut trail.matched)?;
         let facts = &*trail.facts.insert(Facts {
             delegation: facts.delegation.or_else(|| caller.and_then(Delegation::of)),
@@ -93,6 +92,6 @@ impl Snapshot {
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;
-        judgement.verdict
+        Ok(judgement.verdict)
     }
 }

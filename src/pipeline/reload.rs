@@ -203,6 +203,7 @@ impl Snapshots {
             operations = snapshot.inventory.operations().count(),
             "a bundle is in force"
         );
+        tell_observed(&snapshot);
         Ok(snapshot)
     }
 
@@ -285,6 +286,27 @@ impl Snapshots {
             // It logs by itself, and is tried again.
             let _ = tokio::task::spawn_blocking(move || snapshots.last_good.write()).await;
         }
+    }
+}
+
+/// Says which operations are observed, whenever a bundle comes into force: a door that is held open is named at each start.
+fn tell_observed(snapshot: &Snapshot) {
+    const MOST_NAMED: usize = 50;
+    let count = snapshot.inventory.observed().count();
+    if count > 0 {
+        let ids: Vec<&str> = snapshot
+            .inventory
+            .observed()
+            .take(MOST_NAMED)
+            .map(|operation| &*operation.id)
+            .collect();
+        let operations = ids.join(" ");
+        tracing::warn!(
+            bundle = snapshot.id.as_str(),
+            count,
+            operations,
+            "observed operations: what policies do not permit passes there"
+        );
     }
 }
 

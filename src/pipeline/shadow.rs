@@ -197,10 +197,7 @@ impl Shared {
         let Some((operation, judgement)) = snapshot.reconsider(decision) else {
             return;
         };
-        let would_be = judgement
-            .verdict
-            .as_ref()
-            .map_or_else(|no| no.reason.code(), |_| "permitted");
+        let would_be = judgement.verdict.reason_code();
         let Some(change) = change(decision, &judgement, would_be) else {
             return;
         };
@@ -243,7 +240,7 @@ fn change(decision: &Decision, judgement: &Judgement, would_be: &'static str) ->
     if decision.reason_code() == would_be {
         return None;
     }
-    Some(match (decision.allowed(), judgement.verdict.is_ok()) {
+    Some(match (decision.allowed(), judgement.verdict.passes()) {
         (false, true) => Change::NewlyAllowed,
         (true, false) => Change::NewlyDenied,
         _ => Change::OtherReason,

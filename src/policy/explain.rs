@@ -131,7 +131,7 @@ impl Policies {
 
     /// The permits that lacked least, where nothing permitted and nothing forbade.
     fn nearest(&self, clauses: &Clauses<'_>, judgement: &Judgement) -> Vec<Nearest> {
-        if judgement.verdict.is_ok() || !judgement.determining.is_empty() {
+        if judgement.verdict.permitted() || !judgement.determining.is_empty() {
             return Vec::new();
         }
         let permits =

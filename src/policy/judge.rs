@@ -16,7 +16,8 @@ use super::slice::{CompiledPolicy, Slice};
 use super::statics::StaticEntities;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Effect, Facts, Matched, Notes, Permit, PolicyFault, Reason, Refusal, StepUp,
+    AccessRequest, Effect, Facts, Matched, Notes, Operation, Outcome, Permit, PolicyFault, Reason,
+    Refusal, StepUp,
 };
 
 /// Everything a judgement is made from.
@@ -36,8 +37,9 @@ pub struct Question<'a> {
 #[derive(Debug)]
 pub struct Judgement {
     /// The verdict.
-    pub verdict: Result<Permit, Refusal>,
-    /// The policies that determined it: the forbids that applied, else the permits.
+    pub verdict: Outcome,
+    /// The policies that determined it: the forbids that applied, else the permits. Of an observed request the forbids
+    /// that would have refused it, none where only a permit was missing.
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
     pub faults: Vec<PolicyFault>,
@@ -49,27 +51,27 @@ impl Judgement {
     /// A denial because the question could not even be put.
     pub(super) fn impossible(detail: &'static str) -> Self {
         Self {
-            verdict: Err(Refusal::new(Reason::Internal, detail)),
+            verdict: Outcome::Refused(Refusal::new(Reason::Internal, detail)),
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),
         }
     }
-}
 
-impl Judgement {
     /// Both have to allow it: whoever acts, and whom they act for. The first refusal stands.
     pub(super) fn and(self, other: Self) -> Self {
-        let (mut stands, mut beside) = match (&self.verdict, &other.verdict) {
-            (Ok(_), Err(_)) => (other, self),
-            _ => (self, other),
+        let open = |one: &Self| (one.verdict.passes(), one.verdict.permitted());
+        let (mut stands, mut beside) = if open(&other) < open(&self) {
+            (other, self)
+        } else {
+            (self, other)
         };
         for fault in beside.faults.drain(..) {
             if !stands.faults.contains(&fault) {
                 stands.faults.push(fault);
             }
         }
-        if stands.verdict.is_ok() {
+        if stands.verdict.permitted() {
             for policy in beside.determining {
                 if !stands.determining.contains(&policy) {
                     stands.determining.push(policy);
@@ -97,8 +99,9 @@ impl Slice {
         let Some(tally) = self.tally(&resource, question) else {
             return Judgement::impossible("the entities of the request contradict each other");
         };
-        let verdict = verdict(&tally, principal.kind == Kind::Anonymous);
-        let determining = if verdict.is_ok() {
+        let anonymous = principal.kind == Kind::Anonymous;
+        let verdict = verdict(&tally, anonymous, &question.matched.operation);
+        let determining = if verdict.permitted() {
             &tally.permits
         } else {
             &tally.forbids
@@ -178,6 +181,13 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// Whether nothing stands against the request that holds on observed operations too: a forbid whose author did not
+    /// say otherwise, or one that could not be evaluated, of which nobody knows what it would have said.
+    fn only_observable(&self) -> bool {
+        let observable = |policy: &&CompiledPolicy| policy.obligation.observable;
+        !self.forbid_failed() && self.forbids.iter().all(observable)
+    }
+
     fn forbid_failed(&self) -> bool {
         self.faults
             .iter()
@@ -193,9 +203,25 @@ fn truth(value: &Value) -> Result<bool, String> {
     }
 }
 
+/// The one road to a request that passes. What policies refuse passes only where a document marks the operation as
+/// observed and only observable policies, or none, stand against it; it stays a verdict of its own.
+fn verdict(tally: &Tally<'_>, anonymous: bool, operation: &Operation) -> Outcome {
+    let observed = operation.observed && operation.documented && tally.only_observable();
+    let would_be = match permitted(tally, anonymous) {
+        Ok(()) => None,
+        Err(refusal) if observed => Some(refusal),
+        Err(refusal) => return Outcome::Refused(refusal),
+    };
+    let permit = Permit::assertion();
+    match would_be {
+        None => Outcome::Allowed(permit),
+        Some(refusal) => Outcome::Observed(permit, refusal),
+    }
+}
+
 /// The rule of the house, in order: a forbid that applies denies; a forbid that cannot be evaluated denies; a permit that
 /// applies allows; everything else denies.
-fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
+fn permitted(tally: &Tally<'_>, anonymous: bool) -> Result<(), Refusal> {
     if let Some(refusal) = forbidden(tally, anonymous) {
         return Err(refusal);
     }
@@ -204,7 +230,7 @@ fn verdict(tally: &Tally<'_>, anonymous: bool) -> Result<Permit, Refusal> {
         return Err(Refusal::new(Reason::PolicyError, detail));
     }
     if !tally.permits.is_empty() {
-        return Ok(Permit::assertion());
+        return Ok(());
     }
     Err(if anonymous {
         Refusal::new(

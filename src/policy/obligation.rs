@@ -44,6 +44,20 @@ pub(super) struct Obligation {
     pub(super) duty: Option<Arc<str>>,
     /// Whether it only says what it would decide (`@mode("shadow")`).
     pub(super) shadow: bool,
+    /// Whether it only says so on operations that are observed (`@mode("observable")`). A forbid that is not holds there
+    /// too.
+    pub(super) observable: bool,
+}
+
+/// Where a policy counts (`@mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Everywhere.
+    Enforce,
+    /// Everywhere but on operations that are observed.
+    Observable,
+    /// Nowhere: it only says what it would decide.
+    Shadow,
 }
 
 /// The longest `@reason` and `@obligation`, in bytes: they travel in headers and metadata.
@@ -80,15 +94,17 @@ impl Obligation {
         };
         reader.refuse_unknown();
         let on_deny = reader.on_deny();
+        let mode = reader.mode();
         let obligation = Self {
             step_up: reader.step_up(),
             reason: reader.text("reason"),
             severity: reader.severity(),
             duty: reader.text("obligation"),
-            shadow: reader.shadow(),
+            shadow: mode == Mode::Shadow,
+            observable: mode == Mode::Observable,
             on_deny: on_deny.unwrap_or(OnDeny::Forbid),
         };
-        reader.refuse_impossible(policy.effect(), on_deny);
+        reader.refuse_impossible(policy.effect(), on_deny, mode);
         if reader.wrong.is_empty() {
             Ok(obligation)
         } else {
@@ -185,18 +201,25 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn shadow(&mut self) -> bool {
+    fn mode(&mut self) -> Mode {
         let mode = |value: &str| match value {
-            "shadow" => Some(true),
-            "enforce" => Some(false),
+            "shadow" => Some(Mode::Shadow),
+            "observable" => Some(Mode::Observable),
+            "enforce" => Some(Mode::Enforce),
             _ => None,
         };
-        self.parsed("mode", mode, "`shadow` or `enforce`")
-            .unwrap_or(false)
+        self.parsed("mode", mode, "`shadow`, `observable` or `enforce`")
+            .unwrap_or(Mode::Enforce)
     }
 
-    fn refuse_impossible(&mut self, effect: Effect, on_deny: Option<OnDeny>) {
+    fn refuse_impossible(&mut self, effect: Effect, on_deny: Option<OnDeny>, mode: Mode) {
         if effect == Effect::Permit {
+            if mode == Mode::Observable {
+                self.wrong.push(
+                    "`@mode(\"observable\")` stands on a permit, which refuses nothing that could be observed: put it on a forbid"
+                        .to_owned(),
+                );
+            }
             for key in ["on_deny", "status", "reason"] {
                 if self.get(key).is_some() {
                     self.wrong.push(format!(
@@ -294,7 +317,10 @@ mod tests {
         assert_eq!(obligation.severity, Some(Severity::High));
         assert_eq!(obligation.duty.as_deref(), Some("notify:soc"));
         assert!(obligation.shadow);
+        let observable = of(r#"@mode("observable") forbid"#).unwrap();
+        assert!(observable.observable && !observable.shadow);
         let forbid = of(r#"@reason("ask your manager") @mode("enforce") forbid"#).unwrap();
+        assert!(!forbid.observable);
         assert_eq!(
             (forbid.reason.as_deref(), forbid.shadow),
             (Some("ask your manager"), false)
@@ -330,6 +356,7 @@ mod tests {
             ),
             (r#"@severity("huge") forbid"#, "use `low`"),
             (r#"@mode("dry") forbid"#, "use `shadow`"),
+            (r#"@mode("observable") permit"#, "refuses nothing"),
             (r#"@reason("a\nb") forbid"#, "visible ASCII"),
         ] {
             let wrong = of(text).unwrap_err().join("; ");

@@ -2,6 +2,7 @@
 
 mod files;
 pub(super) mod fixture;
+mod observed;
 mod oracle;
 mod verdicts;
 
@@ -105,7 +106,7 @@ fn a_template_is_judged_by_its_links() {
         let world = fixture::World::new(operation, "");
         let principal = world.principal(&policies);
         let judgement = policies.judge(world.question(&principal));
-        assert_eq!(judgement.verdict.is_ok(), allowed, "{operation}");
+        assert_eq!(judgement.verdict.permitted(), allowed, "{operation}");
         let expected: &[std::sync::Arc<str>] = if allowed { &["l".into()] } else { &[] };
         assert_eq!(judgement.determining, expected);
     }

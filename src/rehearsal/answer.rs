@@ -15,6 +15,9 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<i32>,
     reason: &'static str,
+    /// The reason of the refusal that would have been, where the operation is observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_be: Option<&'static str>,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
     policies: Vec<String>,
@@ -54,6 +57,7 @@ impl Answer {
             status: found.status,
             grpc_status: trail.arrival.grpc.then(|| response::grpc_status(decision)),
             reason: found.reason,
+            would_be: found.would_be,
             detail: found.detail,
             policies: found.policies,
             errors: errors

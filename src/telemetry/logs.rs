@@ -88,7 +88,8 @@ pub enum Format {
 pub enum Decisions {
     /// Every one. It costs a few microseconds each, and a line a request.
     All,
-    /// Refusals, and allowances during which a policy failed. The default.
+    /// Refusals, what would have been one on an observed operation, and allowances during which a policy failed. The
+    /// default.
     #[default]
     Denied,
     /// None.
@@ -155,7 +156,9 @@ impl DecisionLog {
     pub(super) fn record(&self, decision: &Decision, span: Option<SpanIds>) {
         let wanted = match self.which {
             Decisions::All => true,
-            Decisions::Denied => !decision.allowed() || !decision.trail.faults.is_empty(),
+            Decisions::Denied => {
+                decision.outcome.refusal().is_some() || !decision.trail.faults.is_empty()
+            }
             Decisions::None => false,
         };
         if wanted {

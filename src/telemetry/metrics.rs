@@ -65,9 +65,10 @@ const BOUNDS: [f64; 17] = [
     1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0,
     2.5,
 ];
-/// How many values `reason` has (`permitted` and each [`Reason`]).
-const REASONS: usize = 25;
+/// How many values `reason` has (`permitted`, `observed` and each [`Reason`]).
+const REASONS: usize = 26;
 const DECISIONS: &str = "cardea.decisions";
+const OBSERVED: &str = "cardea.observed";
 
 /// Every instrument, and the registry Prometheus reads.
 #[derive(Debug)]
@@ -81,6 +82,7 @@ pub(super) struct Metrics {
 #[derive(Debug)]
 struct Instruments {
     decisions: Counter<u64>,
+    observed: Counter<u64>,
     duration: Histogram<f64>,
     lookups: Counter<u64>,
     credential_faults: Counter<u64>,
@@ -153,12 +155,17 @@ impl Metrics {
         let trail = &decision.trail;
         let all = &self.instruments;
         let verdict = decision.verdict();
+        let operation = KeyValue::new("operation", self.operations.label(trail.matched.as_ref()));
+        if let Some(refusal) = decision.would_be() {
+            let reason = KeyValue::new("reason", refusal.reason.code());
+            all.observed.add(1, &[reason, operation.clone()]);
+        }
         all.decisions.add(
             1,
             &[
                 KeyValue::new("verdict", verdict),
                 KeyValue::new("reason", decision.reason_code()),
-                KeyValue::new("operation", self.operations.label(trail.matched.as_ref())),
+                operation,
             ],
         );
         let cold = !trail.cold.is_empty();
@@ -217,6 +224,11 @@ impl Instruments {
             decisions: meter
                 .u64_counter(DECISIONS)
                 .with_description("Decisions by verdict, reason and operation.")
+                .with_unit("{decision}")
+                .build(),
+            observed: meter
+                .u64_counter(OBSERVED)
+                .with_description("Requests that passed only because their operation is observed, by the reason of the refusal that would have been.")
                 .with_unit("{decision}")
                 .build(),
             duration: meter
@@ -278,7 +290,7 @@ fn with_room_for_every_reason(settings: &Settings) -> MeterProviderBuilder {
         .saturating_add(2)
         .saturating_mul(REASONS);
     SdkMeterProvider::builder().with_view(move |instrument: &Instrument| {
-        if instrument.name() != DECISIONS {
+        if ![DECISIONS, OBSERVED].contains(&instrument.name()) {
             return None;
         }
         Stream::builder()

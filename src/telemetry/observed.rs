@@ -33,6 +33,8 @@ pub struct Observation {
     pub shadow_disagreements: u64,
     /// How many decisions they were not asked about, because they were too slow, since the start.
     pub shadow_dropped: u64,
+    /// How many operations of the bundle in force are observed: what policies refuse passes there.
+    pub observed_operations: u64,
 }
 
 /// The keys of one issuer.
@@ -92,7 +94,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 3] = [
+    let numbers: [Number; 4] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -105,6 +107,11 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.token.cache.entries",
             "Verified tokens in the cache.",
             |seen| seen.cached_tokens,
+        ),
+        (
+            "cardea.observed.operations",
+            "Operations of the bundle in force that are observed: what policies refuse passes there.",
+            |seen| seen.observed_operations,
         ),
     ];
     for (name, description, number) in numbers {

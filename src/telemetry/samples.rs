@@ -54,6 +54,14 @@ pub(super) fn refused(reason: Reason) -> Decision {
     decision
 }
 
+/// The same, refused by nobody only because the operation is observed.
+pub(super) fn observed(reason: Reason) -> Decision {
+    let mut decision = allowed();
+    let refusal = Refusal::new(reason, "a sentence for operators");
+    decision.outcome = Outcome::Observed(Permit::assertion(), refusal);
+    decision
+}
+
 /// The same request, with a slow step 10 us after its arrival that took 300 us.
 pub(super) fn with_a_cold_step(mut decision: Decision) -> Decision {
     let began = decision.trail.arrival.started + Duration::from_micros(10);
@@ -96,6 +104,7 @@ pub(super) fn matched(id: &str) -> Matched {
             method: Method::Get,
             route,
             resource: ResourceRule::Route,
+            observed: false,
             single_query_parameters: Vec::new(),
         }),
         parameters: vec![("orderId".into(), "CANARY-parameter".into())],

@@ -252,6 +252,34 @@ async fn refusals_are_no_errors_and_own_trouble_is_one() {
 }
 
 #[tokio::test]
+async fn an_observed_request_is_told_as_what_it_would_have_been() {
+    let collected = collect(|_| {}, &[samples::observed(Reason::NotPermitted)]).await;
+    let span = &collected.spans()[0];
+    for (name, value) in [
+        ("cardea.decision.verdict", "allow"),
+        ("cardea.decision.reason", "observed"),
+        ("cardea.would_be", "not_permitted"),
+    ] {
+        assert_eq!(text(span, name).unwrap(), value, "{name}");
+    }
+    assert_eq!(text(span, "error.type"), None);
+    let telemetry = start(&settings(None));
+    telemetry.record(&samples::observed(Reason::NotPermitted));
+    telemetry.record(&samples::allowed());
+    let metrics = telemetry.render();
+    assert!(
+        metrics.contains(
+            r#"cardea_observed_total{operation="orders.getOrder",reason="not_permitted"} 1"#
+        ),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"cardea_decisions_total{operation="orders.getOrder",reason="observed",verdict="allow"} 1"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
 async fn an_unsampled_parent_exports_nothing() {
     let decision = || samples::with_a_cold_step(samples::allowed());
     let unsampled = samples::in_trace(decision(), Some("00"));
@@ -403,6 +431,7 @@ async fn gauges_ask_the_application() {
         cached_tokens: 7,
         shadow_disagreements: 1,
         shadow_dropped: 2,
+        observed_operations: 4,
     }));
     assert!(!telemetry.observe(Observation::default));
     let text = telemetry.render();
@@ -416,6 +445,7 @@ async fn gauges_ask_the_application() {
         "cardea_bundle_reload_failures_total 3",
         "cardea_token_cache_entries 7",
         "cardea_shadow_disagreements_total 1",
+        "cardea_observed_operations 4",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

@@ -236,6 +236,9 @@ fn attributes(decision: &Decision) -> Vec<KeyValue> {
     {
         list.push(KeyValue::new("cardea.credential.fault", fault.code()));
     }
+    if let Some(refusal) = decision.would_be() {
+        list.push(KeyValue::new("cardea.would_be", refusal.reason.code()));
+    }
     if !trail.faults.is_empty() {
         let failed: Vec<_> = trail.faults.iter().map(|f| Arc::clone(&f.policy)).collect();
         list.push(KeyValue::new("cardea.policies.failed", policies(&failed)));

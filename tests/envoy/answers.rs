@@ -1,5 +1,7 @@
 //! Every row of "what callers see", as callers see it.
 
+use tonic_types::StatusExt;
+
 use crate::client::{Ask, Heard};
 use crate::house::house;
 
@@ -123,6 +125,59 @@ fn a_grpc_caller_hears_the_right_grpc_status_and_a_sentence_for_each() {
         .bearer(&token)
         .grpc_at("no_keys_open");
     assert_grpc(&trouble, "14", "no decision can be made right now");
+}
+
+#[test]
+fn a_grpc_library_hears_which_login_would_be_enough() {
+    let token = house().issuer.token("alice");
+    let status = call("stronger.rows", PLACE_ORDER, &token);
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    let sentence = "a fresher or stronger login is needed (step_up_required, decision ";
+    assert!(status.message().starts_with(sentence), "{status:?}");
+    let challenges: Vec<_> = status
+        .metadata()
+        .get_all("www-authenticate")
+        .iter()
+        .collect();
+    assert_eq!(
+        challenges,
+        [
+            "Bearer realm=\"api.example.com\", error=\"insufficient_user_authentication\", \
+             acr_values=\"urn:cardea:strong\", max_age=\"300\""
+        ]
+    );
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(
+        (&*info.reason, &*info.domain),
+        ("STEP_UP_REQUIRED", "cardea")
+    );
+    assert_eq!(info.metadata["acr_values"], "urn:cardea:strong");
+    assert_eq!(info.metadata["max_age"], "300");
+    let refused = call("plain.rows", PLACE_ORDER, &token);
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    assert_eq!(
+        refused.get_details_error_info().unwrap().reason,
+        "FORBIDDEN"
+    );
+    assert!(refused.metadata().get("www-authenticate").is_none());
+}
+
+/// What a gRPC library makes of a call through Envoy that is denied.
+fn call(host: &str, path: &'static str, token: &str) -> tonic::Status {
+    let address = format!("http://{}", house().address("blessed"));
+    house().run(async {
+        let endpoint = tonic::transport::Endpoint::from_shared(address).unwrap();
+        let origin = format!("http://{host}").parse().unwrap();
+        let channel = endpoint.origin(origin).connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let mut request = tonic::Request::new(tonic_types::Status::default());
+        let credential = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", credential);
+        let codec = tonic_prost::ProstCodec::<tonic_types::Status, tonic_types::Status>::default();
+        let path = axum::http::uri::PathAndQuery::from_static(path);
+        client.unary(request, path, codec).await.unwrap_err()
+    })
 }
 
 /// Envoy turns a denial of a gRPC call into a response without content: HTTP 200, and the status in its headers.

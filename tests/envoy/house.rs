@@ -48,6 +48,15 @@ forbid (principal, action, resource) when { context.request.host == "stronger.ro
 when { context.tls.mutual && context.tls has sni && context.tls.sni == "api.example.com" };
 "#;
 
+/// An API whose callers are not all known yet.
+const OLD: &str = r"
+openapi: 3.1.0
+info: { title: Old, version: '1' }
+x-cardea: { api: old, observe: true }
+paths:
+  /old/things: { get: { operationId: list }, post: { operationId: create } }
+";
+
 pub(crate) struct House {
     pub(crate) issuer: Issuer,
     pub(crate) collector: Collector,
@@ -205,7 +214,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The shipped bundle, and the rows.
+/// The shipped bundle, the rows, and an API that is observed.
 fn bundle(folder: &Path) -> PathBuf {
     let copy = folder.join("policies");
     copy_folder(
@@ -213,6 +222,7 @@ fn bundle(folder: &Path) -> PathBuf {
         &copy,
     );
     fs::write(copy.join("rows.cedar"), ROWS).unwrap();
+    fs::write(copy.join("apis/old.yaml"), OLD).unwrap();
     copy
 }
 
@@ -235,6 +245,7 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     config.admin.address = ([127, 0, 0, 1], 0).into();
     bundle.clone_into(&mut config.bundle.path);
     config.request.client_address = cardea::envoy::request::ClientAddress::EnvoyExternalAddress;
+    config.context.client_certificates = cardea::context::ClientCertificates::Validated;
     config.answer.realm = "api.example.com".to_owned();
     config.identity.key_wait = Period::millis(50);
     config.identity.issuers = vec![IssuerSettings {

@@ -22,6 +22,7 @@ mod answers;
 mod demo;
 mod handover;
 mod identity;
+mod observed;
 mod shipped;
 mod signals;
 mod transport;

@@ -8,22 +8,21 @@ use cardea::envoy::check::Decide;
 use cardea::envoy::health::HealthService;
 use cardea::envoy::listener::{ListenAddress, Local};
 use cardea::envoy::{AnswerSettings, Bound, CheckService, ListenSettings, RequestSettings};
-use cardea::model::{AccessRequest, Asked, Decision, Outcome, Reason, Refusal, SystemClock, Trail};
+use cardea::model::{AccessRequest, Decision, Outcome, Reason, Refusal, SystemClock, Trail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Default)]
 pub(crate) struct Recorder {
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<Result<AccessRequest, Refusal>>>>,
 }
 
 impl Decide for Recorder {
-    async fn decide(&self, asked: Asked) -> Decision {
-        let arrival = asked.arrival.clone();
+    async fn decide(&self, asked: Result<AccessRequest, Refusal>, trail: &mut Trail) -> Decision {
         self.asked.lock().unwrap().push(asked);
         Decision {
             outcome: Outcome::Refused(Refusal::new(Reason::NotPermitted, "recorded")),
-            trail: Trail::begin(arrival),
+            trail: trail.take(),
             took: Duration::ZERO,
         }
     }
@@ -66,7 +65,7 @@ impl Recorder {
     /// Looks at the request with this value of `x-test`, which must have been read.
     pub(crate) fn with<T>(&self, test: &str, look: impl FnOnce(&AccessRequest) -> T) -> T {
         let asked = self.asked.lock().unwrap();
-        let mut read = asked.iter().filter_map(|asked| asked.request.as_ref().ok());
+        let mut read = asked.iter().filter_map(|asked| asked.as_ref().ok());
         let ours = read.find(|request| {
             request
                 .headers

@@ -235,6 +235,37 @@ fn a_grpc_caller_hears_grpc() {
 }
 
 #[test]
+fn a_grpc_caller_hears_which_login_would_be_enough() {
+    use base64::Engine;
+    use prost::Message;
+    let world = World::with(|setup| setup.write("every.cedar", EVERY_ANSWER));
+    let ask = Ask::get("/v1/orders").host("strong.any");
+    let ask = ask.header("content-type", "application/grpc");
+    let heard = world.ask(ask.bearer(&world.key.token()));
+    assert_eq!((heard.http(), heard.grpc()), (401, 16));
+    assert_eq!(heard.header("grpc-status"), Some("16"));
+    assert_eq!(
+        heard.header("www-authenticate"),
+        Some(
+            "Bearer realm=\"cardea\", error=\"insufficient_user_authentication\", \
+             acr_values=\"gold silver\", max_age=\"300\""
+        )
+    );
+    let details = heard.header("grpc-status-details-bin").unwrap();
+    let details = base64::engine::general_purpose::STANDARD_NO_PAD.decode(details);
+    let status = tonic_types::Status::decode(&*details.unwrap()).unwrap();
+    assert_eq!((status.code, &*status.message), (16, &*heard.denied().body));
+    let info = tonic_types::pb::ErrorInfo::decode(&*status.details[0].value).unwrap();
+    assert_eq!(
+        (&*info.reason, &*info.domain),
+        ("STEP_UP_REQUIRED", "cardea")
+    );
+    assert_eq!(info.metadata["acr_values"], "gold silver");
+    assert_eq!(info.metadata["max_age"], "300");
+    assert_eq!(heard.metadata("decision"), info.metadata["decision"]);
+}
+
+#[test]
 fn every_decision_has_its_own_id() {
     let world = World::new();
     let ids: std::collections::BTreeSet<String> = (0..50)

@@ -15,6 +15,7 @@ mod delegation;
 mod health;
 mod issuer;
 mod keys;
+mod observed;
 mod policies;
 mod provider;
 mod reload;

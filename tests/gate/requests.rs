@@ -691,10 +691,17 @@ fn g4_a_deadline_that_comes_too_near_is_denied_before_it_passes() {
     let message = frame(0, message.len(), &message);
     let heard = send_raw(&world, message, &[("grpc-timeout", "100m")]);
     heard.assert_refused(503, "deadline_too_near");
+    // What was known when time ran out is told: which operation, of which bundle.
+    assert_eq!(heard.metadata("operation"), "orders.listOrders");
+    assert_eq!(heard.metadata("snapshot"), world.snapshot());
     assert_eq!(world.issuer.hanging(), 1, "it waited for the key server");
     // It is recorded as what it is.
     let metrics = world.metrics();
-    let denied = metrics.sum("cardea_decisions_total", &["reason=\"deadline_too_near\""]);
+    let labels = [
+        "reason=\"deadline_too_near\"",
+        "operation=\"orders.listOrders\"",
+    ];
+    let denied = metrics.sum("cardea_decisions_total", &labels);
     assert!((denied - 1.0).abs() < 0.1, "{}", metrics.0);
     let cancelled = metrics.sum("cardea_cancelled_total", &[]);
     assert!(

@@ -40,6 +40,8 @@ pub(super) struct Access {
     pub(super) because: Vec<Because>,
     /// Forbids that other circumstances could bring to bear.
     pub(super) unless: Vec<Arc<str>>,
+    /// Whether the operation is observed: the verdict is the policies', and what they do not permit passes all the same.
+    pub(super) observed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -175,7 +177,7 @@ impl Stage<'_> {
             } else if sure.is_empty() {
                 let all = of(Effect::Permit).chain(of(Effect::Forbid).filter(met));
                 (Verdict::Depends, because(all.collect()), unless)
-            } else if rehearsal.verdict.is_ok() {
+            } else if rehearsal.verdict.permitted() {
                 (Verdict::Allowed, because(sure), unless)
             } else {
                 // A permit is sure, and yet the rehearsal is denied.
@@ -191,6 +193,7 @@ impl Stage<'_> {
                 verdict,
                 because,
                 unless,
+                observed: operation.observed,
             }
         })
     }

@@ -146,6 +146,26 @@ fn an_allowed_verdict_is_what_the_judge_says_of_default_circumstances() {
 }
 
 #[test]
+fn the_verdict_on_an_observed_operation_is_the_policies_own_and_marked() {
+    let report = Report {
+        caller: Some("somebody".to_owned()),
+        operations: vec![report::Access {
+            operation: "old.list".into(),
+            route: "GET /old".into(),
+            verdict: report::Verdict::Denied,
+            because: Vec::new(),
+            unless: Vec::new(),
+            observed: true,
+        }],
+        ..Report::default()
+    };
+    let denied = "denied (observed) no permit can apply";
+    assert_eq!(row(&report.text(), "old.list"), denied);
+    let value = serde_json::to_value(&report).unwrap();
+    assert_eq!(value["operations"][0]["observed"], true);
+}
+
+#[test]
 fn permits_that_no_decision_names_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("decisions.jsonl");

@@ -53,7 +53,12 @@ impl Report {
             } else {
                 because.join(" | ")
             };
-            rows.push([access.operation.to_string(), verdict.to_owned(), because]);
+            let observed = if access.observed { " (observed)" } else { "" };
+            rows.push([
+                access.operation.to_string(),
+                format!("{verdict}{observed}"),
+                because,
+            ]);
         }
         let mut text = table(&rows);
         if !guards.is_empty() {

@@ -284,3 +284,22 @@ fn json_says_the_same_with_places_apart() {
     assert_eq!(well["ok"], true);
     assert_eq!(well["bundle"]["operations"], 2);
 }
+
+#[test]
+fn an_observed_operation_is_warned_of_where_it_stands_and_counted() {
+    let api = API.replace(
+        "operationId: create",
+        "operationId: create, x-cardea: { observe: true }",
+    );
+    let case = Case::new(&[("a.openapi.yaml", &api)]);
+    let found = case.findings();
+    assert!(
+        found.starts_with(
+            "warning[observed_operation]: `a.create` is observed: what policies do not permit passes there\n --> a.openapi.yaml:7:"
+        ),
+        "{found}"
+    );
+    let value: serde_json::Value = serde_json::from_str(&case.report().json().unwrap()).unwrap();
+    assert_eq!(value["bundle"]["observed"], 1);
+    assert_eq!(value["warnings"].as_array().unwrap().len(), 1);
+}

@@ -50,6 +50,7 @@ fn found(found: &Found) -> Value {
     json!({
         "verdict": found.verdict,
         "reason": found.reason,
+        "would_be": found.would_be,
         "status": found.status,
         "operation": found.operation,
         "policies": found.policies,

@@ -7,6 +7,7 @@ fn found() -> Found {
     Found {
         verdict: "deny",
         reason: "forbidden",
+        would_be: None,
         detail: "a policy forbids this".to_owned(),
         status: 403,
         operation: "orders.getOrder".to_owned(),

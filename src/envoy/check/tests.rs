@@ -93,6 +93,8 @@ async fn g4_a_panic_is_an_explicit_denial_and_the_next_check_is_answered() {
         *running.decider.overruled.lock().unwrap(),
         [Reason::Internal]
     );
+    let path = Some("/v1/orders".to_owned());
+    assert_eq!(*running.decider.left.lock().unwrap(), [path]);
     let allowed = ask(&mut client, &[("x-do", "allow")]).await;
     assert_eq!(code(&allowed), 0);
 }
@@ -128,6 +130,9 @@ async fn g4_a_decision_that_hangs_is_denied_before_envoy_stops_waiting() {
         *running.decider.overruled.lock().unwrap(),
         [Reason::DeadlineTooNear]
     );
+    // What was known by then is not lost with the decision.
+    let path = Some("/v1/orders".to_owned());
+    assert_eq!(*running.decider.left.lock().unwrap(), [path]);
 }
 
 #[tokio::test]

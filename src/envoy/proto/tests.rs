@@ -217,6 +217,10 @@ fn our_response(http_response: HttpResponse) -> auth::CheckResponse {
         status: Some(rpc::Status {
             code: 7,
             message: "m".into(),
+            details: vec![prost_types::Any {
+                type_url: "t".into(),
+                value: vec![1],
+            }],
         }),
         dynamic_metadata: Some(prost_types::Struct {
             fields: fields.into_iter().collect(),
@@ -235,7 +239,10 @@ fn full_response(http_response: full::check_response::HttpResponse) -> full::Che
         status: Some(full_rpc::Status {
             code: 7,
             message: "m".into(),
-            details: vec![],
+            details: vec![full_protobuf::Any {
+                type_url: "t".into(),
+                value: vec![1],
+            }],
         }),
         dynamic_metadata: Some(full_protobuf::Struct {
             fields: fields.into_iter().collect(),
@@ -315,4 +322,24 @@ fn debug_shows_nothing_of_what_a_caller_or_another_filter_said() {
     for secret in ["value of x-a", "s3cret", "\"body\"", "/p?q", "1.5"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
+}
+
+#[test]
+fn the_reason_of_an_error_is_read_by_the_full_definition_and_back() {
+    let ours = rpc::ErrorInfo {
+        reason: "REASON".into(),
+        domain: "cardea".into(),
+        metadata: pairs("member"),
+    };
+    let full = tonic_types::pb::ErrorInfo {
+        reason: "REASON".into(),
+        domain: "cardea".into(),
+        metadata: pairs("member"),
+    };
+    let read = tonic_types::pb::ErrorInfo::decode(&*ours.encode_to_vec()).unwrap();
+    assert_eq!(read, full);
+    assert_eq!(
+        rpc::ErrorInfo::decode(&*full.encode_to_vec()).unwrap(),
+        ours
+    );
 }

@@ -25,6 +25,10 @@ pub(super) fn headers(
         // Envoy turns a denial of a gRPC call into a gRPC status by its HTTP status, and knows fewer codes than gRPC
         // has. A status that is given stays.
         headers.push(header("grpc-status", (grpc as i32).to_string()));
+        headers.push(header(
+            "grpc-status-details-bin",
+            super::grpc::details(decision, reason),
+        ));
     } else {
         headers.push(header(
             "content-type",
@@ -56,14 +60,7 @@ fn challenge(reason: &Reason, realm: &str) -> Option<String> {
 
 fn add_step_up(text: &mut String, step_up: &StepUp) {
     text.push_str(", error=\"insufficient_user_authentication\"");
-    let values: Vec<&str> = step_up
-        .acr_values
-        .iter()
-        .map(String::as_str)
-        .filter(|value| is_acr_value(value))
-        .collect();
-    let values = values.join(" ");
-    if !values.is_empty() && values.len() <= MAX_ACR_VALUES {
+    if let Some(values) = acr_values(step_up) {
         text.push_str(", acr_values=\"");
         text.push_str(&values);
         text.push('"');
@@ -72,6 +69,18 @@ fn add_step_up(text: &mut String, step_up: &StepUp) {
         // Writing to a string cannot fail.
         let _ = write!(text, ", max_age=\"{max_age}\"");
     }
+}
+
+/// The classes, any of which serves, as RFC 9470 writes them: separated by spaces. `None` where there are none, or more
+/// than are passed on.
+pub(super) fn acr_values(step_up: &StepUp) -> Option<String> {
+    let values: Vec<&str> = step_up
+        .acr_values
+        .iter()
+        .map(String::as_str)
+        .filter(|value| is_acr_value(value))
+        .collect();
+    Some(values.join(" ")).filter(|values| !values.is_empty() && values.len() <= MAX_ACR_VALUES)
 }
 
 /// A value that can stand in a quoted, space-separated list.

@@ -4,8 +4,9 @@
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
-use crate::model::{Caller, Decision, shown};
+use crate::model::{Caller, Decision, Reason, shown};
 
+use super::status;
 use super::upstream::kind;
 
 /// Longest text of one entry.
@@ -27,6 +28,10 @@ pub(super) fn of(decision: &Decision) -> Struct {
             list(policies.map(|policy| text(policy)).collect()),
         ),
     ];
+    if let Some(refusal) = decision.would_be() {
+        entries.push(("observed", value(Kind::BoolValue(true))));
+        entries.push(("would_be", would_be(&refusal.reason)));
+    }
     if let Some(severity) = trail.notes.severity {
         entries.push(("severity", text(severity.as_str())));
     }
@@ -43,9 +48,25 @@ pub(super) fn of(decision: &Decision) -> Struct {
     if let Some(snapshot) = &trail.snapshot {
         entries.push(("snapshot", text(snapshot.as_str())));
     }
+    members(entries)
+}
+
+/// The refusal that would have been, in the words a refused caller hears.
+fn would_be(reason: &Reason) -> Value {
+    let (http, grpc) = status(reason);
+    let number = |number: i32| value(Kind::NumberValue(f64::from(number)));
+    let entries = vec![
+        ("status", number(http as i32)),
+        ("grpc_status", number(grpc as i32)),
+        ("reason", text(reason.code())),
+    ];
+    value(Kind::StructValue(members(entries)))
+}
+
+fn members(entries: Vec<(&str, Value)>) -> Struct {
+    let entries = entries.into_iter();
     Struct {
         fields: entries
-            .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
     }
@@ -68,13 +89,13 @@ fn principal(caller: &Caller) -> String {
 
 /// Text without control characters: access logs print it as it is.
 fn text(text: &str) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(shown(text, MAX_TEXT).into_owned())),
-    }
+    value(Kind::StringValue(shown(text, MAX_TEXT).into_owned()))
 }
 
 fn list(values: Vec<Value>) -> Value {
-    Value {
-        kind: Some(Kind::ListValue(ListValue { values })),
-    }
+    value(Kind::ListValue(ListValue { values }))
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
 }

@@ -199,6 +199,93 @@ fn a_grpc_caller_gets_its_status_and_a_message_in_plain_text() {
 }
 
 #[test]
+fn an_observed_request_passes_and_envoy_is_told_what_would_have_been() {
+    for (reason, http, grpc) in table() {
+        let code = reason.code();
+        let mut decision = allowed(verified(identity()), &[]);
+        decision.trail.determining = vec!["says".into()];
+        let refusal = Refusal::new(reason, "s3cret detail for operators");
+        decision.outcome = Outcome::Observed(Permit::assertion(), refusal);
+        assert_eq!((http_status(&decision), grpc_status(&decision)), (200, 0));
+        let answer = answer(&decision, &answers());
+        assert_eq!(answer.wire().status.as_ref().unwrap().code, 0, "{code}");
+        // The upstream is told who asks, as of any request that passes.
+        assert_eq!(map(&ok(&answer).headers)["x-cardea-subject"], "alice");
+        let metadata = &answer.wire().dynamic_metadata.as_ref().unwrap().fields;
+        let kind = |name: &str| metadata[name].kind.clone().unwrap();
+        assert_eq!(kind("verdict"), Kind::StringValue("allow".into()));
+        assert_eq!(kind("reason"), Kind::StringValue("observed".into()));
+        assert_eq!(kind("observed"), Kind::BoolValue(true));
+        let Kind::StructValue(would_be) = kind("would_be") else {
+            panic!("{metadata:?}");
+        };
+        let number = |number: i32| Some(Kind::NumberValue(f64::from(number)));
+        assert_eq!(would_be.fields["status"].kind, number(http), "{code}");
+        assert_eq!(would_be.fields["grpc_status"].kind, number(grpc), "{code}");
+        let same = Some(Kind::StringValue(code.into()));
+        assert_eq!(would_be.fields["reason"].kind, same);
+        assert!(!format!("{:?}", answer.wire()).contains("s3cret"));
+    }
+    let plain = answer(&allowed(Caller::Anonymous, &[]), &answers());
+    let metadata = metadata_of(&plain);
+    assert!(!metadata.contains_key("observed") && !metadata.contains_key("would_be"));
+}
+
+/// What a gRPC library reads of a denial.
+fn error_info(answer: &Answer) -> (tonic_types::Status, tonic_types::pb::ErrorInfo) {
+    use base64::Engine;
+    use prost::Message;
+    let headers = map(&denied(answer).headers);
+    let value = headers["grpc-status-details-bin"];
+    let bytes = base64::engine::general_purpose::STANDARD_NO_PAD.decode(value);
+    let status = tonic_types::Status::decode(&*bytes.unwrap()).unwrap();
+    let [detail] = &status.details[..] else {
+        panic!("not one detail: {status:?}");
+    };
+    assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.ErrorInfo");
+    let info = tonic_types::pb::ErrorInfo::decode(&*detail.value).unwrap();
+    (status, info)
+}
+
+#[test]
+fn a_grpc_caller_is_told_the_reason_in_the_place_that_libraries_read() {
+    for (reason, _, grpc) in table() {
+        let code = reason.code();
+        let decision = refusal(reason, true);
+        let answer = answer(&decision, &answers());
+        let (status, info) = error_info(&answer);
+        assert_eq!(status.code, grpc, "{code}");
+        assert_eq!(status.message, denied(&answer).body);
+        assert_eq!(info.reason, code.to_ascii_uppercase());
+        assert_eq!(info.domain, "cardea");
+        assert_eq!(info.metadata["decision"], decision.trail.id.to_string());
+        assert_eq!(info.metadata.len(), 1, "{code}");
+    }
+    let http = answer(&refusal(Reason::NotPermitted, false), &answers());
+    assert!(!map(&denied(&http).headers).contains_key("grpc-status-details-bin"));
+}
+
+#[test]
+fn a_grpc_caller_is_told_which_login_would_be_enough() {
+    let step_up = StepUp {
+        acr_values: vec!["gold".into(), "bad\" x".into(), "urn:acr:2".into()],
+        max_age: Some(300),
+    };
+    let answer = answer(&refusal(Reason::StepUpRequired(step_up), true), &answers());
+    let headers = map(&denied(&answer).headers);
+    assert_eq!(headers["grpc-status"], "16");
+    assert_eq!(
+        headers["www-authenticate"],
+        r#"Bearer realm="cardea", error="insufficient_user_authentication", acr_values="gold urn:acr:2", max_age="300""#
+    );
+    let (status, info) = error_info(&answer);
+    assert_eq!((status.code, &*info.reason), (16, "STEP_UP_REQUIRED"));
+    assert_eq!(info.metadata["acr_values"], "gold urn:acr:2");
+    assert_eq!(info.metadata["max_age"], "300");
+    assert_eq!(info.metadata.len(), 3);
+}
+
+#[test]
 fn a_challenge_says_what_would_help_and_no_more() {
     let challenge = |reason: Reason| {
         let answer = answer(&refusal(reason, false), &answers());

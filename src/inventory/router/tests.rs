@@ -28,6 +28,7 @@ fn operation(method: Method, template: &Template, serial: usize) -> Arc<Operatio
             lifecycle: Lifecycle::Active,
         }),
         resource: ResourceRule::Route,
+        observed: false,
         single_query_parameters: Vec::new(),
     })
 }

@@ -177,5 +177,5 @@ fn what_waits_holds_no_body_and_no_credential_and_is_judged_the_same() {
     let request = decision.trail.request.as_ref().unwrap();
     assert!(request.body.bytes.is_empty() && request.headers.names().next().is_none());
     let after = snapshot.reconsider(&decision).unwrap().1;
-    assert!(before.verdict.is_ok() && after.verdict.is_ok());
+    assert!(before.verdict.permitted() && after.verdict.permitted());
 }

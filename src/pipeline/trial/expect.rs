@@ -17,6 +17,8 @@ pub struct Expect {
     pub verdict: Option<Verdict>,
     /// The reason's code, such as `not_permitted`.
     pub reason: Option<String>,
+    /// The reason's code of the refusal that would have been, where the operation is observed; `none` where it is none.
+    pub would_be: Option<String>,
     /// The HTTP status; 200 where the request passes.
     pub status: Option<u16>,
     /// The determining policies: exactly these.
@@ -91,6 +93,11 @@ impl Expect {
         [
             text("verdict", verdict, found.verdict),
             text("reason", self.reason.as_deref(), found.reason),
+            text(
+                "would_be",
+                self.would_be.as_deref(),
+                found.would_be.unwrap_or("none"),
+            ),
             text("status", of_status.as_deref(), &status),
             text("operation", self.operation.as_deref(), &found.operation),
             set("policies", self.policies.as_ref(), &found.policies),

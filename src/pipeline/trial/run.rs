@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::expect::Difference;
 use super::suite::{Case, Suites};
 use super::{Snapshot, Staging, USUAL_TIME, at};
-use crate::model::{Decision, Outcome, PolicyFault, Problem, Reason, StepUp};
+use crate::model::{Decision, PolicyFault, Problem, Reason, StepUp};
 
 /// The longest that a bundle's tests may take before it comes into force.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(30);
@@ -50,7 +50,9 @@ pub struct Found {
     pub verdict: &'static str,
     /// The reason's code.
     pub reason: &'static str,
-    /// A sentence for operators, where it was refused.
+    /// The reason of the refusal that would have been, where the operation is observed.
+    pub would_be: Option<&'static str>,
+    /// A sentence for operators, where it was refused or would have been.
     pub detail: String,
     /// The HTTP status.
     pub status: u16,
@@ -60,7 +62,7 @@ pub struct Found {
     pub policies: Vec<String>,
     /// Policies that could not be evaluated.
     pub errors: Vec<PolicyFault>,
-    /// The login that is asked for.
+    /// The login that is asked for, or would have been.
     pub step_up: Option<StepUp>,
 }
 
@@ -131,10 +133,7 @@ impl Found {
     #[must_use]
     pub fn of(decision: &Decision, status: fn(&Decision) -> u16) -> Self {
         let trail = &decision.trail;
-        let refusal = match &decision.outcome {
-            Outcome::Allowed(_) => None,
-            Outcome::Refused(refusal) => Some(refusal),
-        };
+        let refusal = decision.outcome.refusal();
         let step_up = refusal.and_then(|refusal| match &refusal.reason {
             Reason::StepUpRequired(step_up) => Some(step_up.clone()),
             _ => None,
@@ -143,6 +142,7 @@ impl Found {
         Self {
             verdict: decision.verdict(),
             reason: decision.reason_code(),
+            would_be: decision.would_be().map(|refusal| refusal.reason.code()),
             detail: refusal.map_or_else(String::new, |refusal| refusal.detail.to_string()),
             status: status(decision),
             operation: decision.operation().to_owned(),

@@ -23,6 +23,10 @@ pub(in crate::pipeline) fn staging() -> Staging {
 }
 
 fn snapshot(policies: &str) -> Snapshot {
+    snapshot_with(policies, API)
+}
+
+fn snapshot_with(policies: &str, api: &str) -> Snapshot {
     let document = |name: &str, text: &str| Document {
         path: PathBuf::from(name),
         text: text.to_owned(),
@@ -30,7 +34,7 @@ fn snapshot(policies: &str) -> Snapshot {
     let files = BundleFiles {
         schema: vec![document("s.cedarschema", SCHEMA)],
         policies: vec![document("p.cedar", policies)],
-        apis: vec![document("orders.yaml", API)],
+        apis: vec![document("orders.yaml", api)],
         ..BundleFiles::default()
     };
     Snapshot::compile(&files, Path::new(""), &SystemClock).unwrap()
@@ -583,4 +587,34 @@ fn a_rehearsal_leaves_no_deadline_and_no_trace() {
         ..
     } = given("{ request: { path: / } }").unwrap().arrival;
     assert!(deadline.is_none() && trace_parent.is_none() && !grpc);
+}
+
+#[test]
+fn what_would_have_been_on_an_observed_operation_can_be_expected() {
+    let api = API.replacen("  api: orders\n", "  api: orders\n  observe: true\n", 1);
+    let suites = read(
+        "cases:
+  - name: nobody permits it
+    given: { caller: anonymous, request: { path: /v1/orders } }
+    expect: { verdict: allow, reason: observed, would_be: credential_missing, status: 200, policies: [] }
+  - name: a forbid holds
+    given: { caller: anonymous, request: { path: /v1/orders }, at: '2026-11-21T03:00:00Z' }
+    expect: { verdict: deny, reason: forbidden, would_be: none, policies: [not-at-night] }
+  - name: not so
+    given: { caller: anonymous, request: { path: /v1/orders } }
+    expect: { would_be: forbidden }
+",
+    );
+    let report = suites
+        .unwrap()
+        .run(&snapshot_with(POLICIES, &api), &staging());
+    let complaints: Vec<_> = report.cases.iter().map(CaseReport::complaints).collect();
+    assert_eq!(
+        complaints,
+        [
+            vec![],
+            vec![],
+            vec!["would_be: expected forbidden, found credential_missing".to_owned()]
+        ]
+    );
 }

@@ -9,7 +9,10 @@ const PERMIT: &str = "permit (principal, action, resource);";
 fn allowed(policies: &str, entities: &str, world: &World) -> bool {
     let policies = compile(&[("p.cedar", policies)], &[("e.json", entities)]).unwrap();
     let principal = world.principal(&policies);
-    policies.judge(world.question(&principal)).verdict.is_ok()
+    policies
+        .judge(world.question(&principal))
+        .verdict
+        .permitted()
 }
 
 fn refused(policies: &str, entities: &str) -> String {
@@ -75,7 +78,7 @@ fn an_attribute_that_a_bundle_adds_to_objects_counts() {
         let world = World::new("a0.get", id);
         let principal = world.principal(&policies);
         let verdict = policies.judge(world.question(&principal)).verdict;
-        assert_eq!(verdict.is_ok(), expected, "{id}");
+        assert_eq!(verdict.permitted(), expected, "{id}");
     }
 }
 

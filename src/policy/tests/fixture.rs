@@ -112,6 +112,7 @@ fn operation(api: &Arc<Api>, id: &str, method: Method, path: &str, key: &[&str])
             lifecycle: api.lifecycle,
         }),
         resource,
+        observed: false,
         single_query_parameters: Vec::new(),
     })
 }

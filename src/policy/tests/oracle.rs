@@ -68,7 +68,7 @@ fn cedar_says(policies: &Policies, question: Question<'_>) -> Said {
 fn we_say(policies: &Policies, question: Question<'_>) -> Said {
     let judgement = policies.judge(question);
     (
-        judgement.verdict.is_ok(),
+        judgement.verdict.permitted(),
         judgement
             .determining
             .iter()

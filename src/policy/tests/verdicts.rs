@@ -1,7 +1,7 @@
 //! The rule of the house, case by case.
 
 use super::fixture::{World, compile, delegation};
-use crate::model::{Effect, Reason, Severity, StepUp};
+use crate::model::{Effect, Outcome, Reason, Severity, StepUp};
 use crate::policy::Judgement;
 
 fn judge(policies: &str, world: &World) -> Judgement {
@@ -12,10 +12,10 @@ fn judge(policies: &str, world: &World) -> Judgement {
 }
 
 fn reason(policies: &str, world: &World) -> Option<Reason> {
-    judge(policies, world)
-        .verdict
-        .err()
-        .map(|refusal| refusal.reason)
+    match judge(policies, world).verdict {
+        Outcome::Refused(refusal) => Some(refusal.reason),
+        Outcome::Allowed(_) | Outcome::Observed(..) => None,
+    }
 }
 
 const PERMIT: &str = "permit (principal, action, resource);";
@@ -32,7 +32,10 @@ fn only_a_permit_allows_and_any_forbid_denies() {
     );
     let forbid = format!("{PERMIT} forbid (principal, action, resource);");
     let judgement = judge(&forbid, &world);
-    assert_eq!(judgement.verdict.unwrap_err().reason, Reason::Forbidden);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::Forbidden
+    );
     assert_eq!(judgement.determining, ["p#2".into()]);
 }
 
@@ -42,7 +45,10 @@ fn e1_a_forbid_in_error_denies_and_a_permit_in_error_is_skipped() {
     world.facts.signals.rate_ratio_pct = i64::MAX;
     let overflow = include_str!("../../../tests/fixtures/hazard/forbid_overflow.cedar");
     let judgement = judge(overflow, &world);
-    assert_eq!(judgement.verdict.unwrap_err().reason, Reason::PolicyError);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::PolicyError
+    );
     assert_eq!(judgement.faults.len(), 1);
     assert_eq!(
         (&*judgement.faults[0].policy, judgement.faults[0].effect),
@@ -52,10 +58,13 @@ fn e1_a_forbid_in_error_denies_and_a_permit_in_error_is_skipped() {
     let permits =
         "permit (principal, action, resource) when { context.signals.rateRatioPct * 2 > 0 };";
     let judgement = judge(permits, &world);
-    assert_eq!(judgement.verdict.unwrap_err().reason, Reason::NotPermitted);
+    assert_eq!(
+        judgement.verdict.refusal().unwrap().reason,
+        Reason::NotPermitted
+    );
     assert_eq!(judgement.faults[0].effect, Effect::Permit);
     let judgement = judge(&format!("{permits}{PERMIT}"), &world);
-    assert!(judgement.verdict.is_ok() && judgement.faults.len() == 1);
+    assert!(judgement.verdict.permitted() && judgement.faults.len() == 1);
 }
 
 #[test]
@@ -143,7 +152,7 @@ fn an_operation_that_was_not_compiled_is_denied() {
     operation.id = "elsewhere.list".into();
     let principal = world.principal(&policies);
     let verdict = policies.judge(world.question(&principal)).verdict;
-    assert_eq!(verdict.unwrap_err().reason, Reason::Internal);
+    assert_eq!(verdict.refusal().unwrap().reason, Reason::Internal);
 }
 
 #[test]
@@ -178,7 +187,7 @@ fn objects_carry_their_owner_tenant_and_parameters() {
         world.attributes.as_mut().unwrap().subject = name.to_owned();
         let principal = world.principal(&policies);
         let verdict = policies.judge(world.question(&principal)).verdict;
-        assert_eq!(verdict.is_ok(), allowed, "{id} {name}");
+        assert_eq!(verdict.permitted(), allowed, "{id} {name}");
     }
 }
 

@@ -25,6 +25,9 @@ struct Line<'a> {
     decision: String,
     verdict: &'static str,
     reason: &'static str,
+    /// The reason of the refusal that would have been, had the operation not been observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_be: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,24 +92,22 @@ pub(super) fn render(decision: &Decision, span: Option<SpanIds>, format: Format)
 
 fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
     let trail = &decision.trail;
-    let refusal = match &decision.outcome {
-        Outcome::Allowed(_) => None,
-        Outcome::Refused(refusal) => Some(refusal),
-    };
+    let refusal = decision.outcome.refusal();
     let trouble = !trail.faults.is_empty() || words::own_trouble(decision).is_some();
     let ids = span.or_else(|| trail.arrival.trace_parent.as_ref().map(SpanIds::of_parent));
     Line {
         timestamp: format!("{:.6}", trail.arrival.at),
         level: if trouble { "WARN" } else { "INFO" },
         target: "cardea::decision",
-        message: if refusal.is_none() {
-            "allowed"
-        } else {
-            "denied"
+        message: match &decision.outcome {
+            Outcome::Allowed(_) => "allowed",
+            Outcome::Observed(..) => "observed",
+            Outcome::Refused(_) => "denied",
         },
         decision: trail.id.to_string(),
         verdict: decision.verdict(),
         reason: decision.reason_code(),
+        would_be: decision.would_be().map(|refusal| refusal.reason.code()),
         detail: refusal.map(|refusal| shown(&refusal.detail, 512)),
         fault: refusal.and_then(|refusal| match &refusal.reason {
             Reason::CredentialInvalid(fault) => Some(CredentialFault::code(*fault)),

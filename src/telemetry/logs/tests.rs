@@ -88,6 +88,24 @@ fn a_line_names_the_caller_and_the_policies() {
 }
 
 #[test]
+fn what_would_have_been_refused_is_a_line_by_default() {
+    let (page, log) = log(&Settings::default());
+    log.record(&samples::allowed(), None);
+    log.record(&samples::observed(Reason::CredentialMissing), None);
+    let line = only_line(&page, &log);
+    for (name, value) in [
+        ("level", "INFO"),
+        ("message", "observed"),
+        ("verdict", "allow"),
+        ("reason", "observed"),
+        ("would_be", "credential_missing"),
+        ("detail", "a sentence for operators"),
+    ] {
+        assert_eq!(line[name], value, "{name}");
+    }
+}
+
+#[test]
 fn settings_say_which_decisions_get_a_line() {
     let mut faulty = samples::allowed();
     faulty.trail.faults.push(PolicyFault {
