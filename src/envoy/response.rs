@@ -176,9 +176,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
-        | Reason::Internal => {
-            (Http::Unavailable, Grpc::Unavailable)
-        }
+        | Reason::Internal => (Http::Unavailable, Grpc::Unavailable),
     }
 }
 

@@ -141,7 +141,6 @@ impl Fetcher {
             .await
             .unwrap_or(Err(FetchError::TooSlow))
     }
-
 }
 
 /// Where an issuer's tokens can be asked about, by its discovery document. `mutual`: towards clients that show a
@@ -164,8 +163,9 @@ pub(super) async fn introspection_endpoint(
 }
 
 async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
-    let broken =
-        |error: reqwest::Error| FetchError::Unreachable(name(url), root_cause(&error.without_url()));
+    let broken = |error: reqwest::Error| {
+        FetchError::Unreachable(name(url), root_cause(&error.without_url()))
+    };
     let asked = client.get(url.clone()).header("accept", ACCEPT);
     let answer = asked.send().await.map_err(broken)?;
     if answer.status() != StatusCode::OK {
@@ -202,8 +202,7 @@ fn discovery_document(issuer: &str) -> Result<Url, FetchError> {
 /// Where a discovery document says the keys are.
 fn keys_named(text: &[u8], issuer: &str, document: &Url) -> Result<Url, FetchError> {
     let members = members(text, issuer, document)?;
-    acceptable(members.get("jwks_uri"), document)
-        .ok_or_else(|| FetchError::NoKeys(name(document)))
+    acceptable(members.get("jwks_uri"), document).ok_or_else(|| FetchError::NoKeys(name(document)))
 }
 
 /// The members of a discovery document, which has to be this issuer's.

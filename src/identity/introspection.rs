@@ -154,7 +154,11 @@ fn open(settings: &IntrospectionSettings, setting: Setting) -> Result<Server, Pr
             let issuer = settings.as_issuer();
             let fetcher = Fetcher::new(&issuer, credentials.plain().clone())
                 .map_err(|error| Problem::new(format!("the URL of its keys {error}")))?;
-            Some(KeySource::new(issuer, fetcher, setting.surroundings.clone()))
+            Some(KeySource::new(
+                issuer,
+                fetcher,
+                setting.surroundings.clone(),
+            ))
         }
     };
     Server::new(settings, setting, (credentials, keys))

@@ -129,9 +129,7 @@ impl Settings {
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
             SchemeName::Introspection => !self.introspection.is_empty(),
-            SchemeName::Certificate
-            | SchemeName::ApiKey
-            | SchemeName::Basic => false,
+            SchemeName::Certificate | SchemeName::ApiKey | SchemeName::Basic => false,
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
     }

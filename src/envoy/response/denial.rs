@@ -143,8 +143,6 @@ fn sentence(reason: &Reason) -> &'static str {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
-        | Reason::Internal => {
-            "no decision can be made right now"
-        }
+        | Reason::Internal => "no decision can be made right now",
     }
 }

@@ -31,6 +31,8 @@ const MAX_AGE: SignedDuration = SignedDuration::from_secs(60);
 pub(super) struct Told {
     /// When it was asked, by the wall clock: what it said holds from then on, at the earliest.
     pub(super) asked_at: Timestamp,
+    /// The same by the monotonic clock.
+    pub(super) asked: Instant,
     /// When the answer was read.
     pub(super) landed: Instant,
     /// Who holds the token; `None` where it is not good.
@@ -99,7 +101,9 @@ impl Reader {
         match self.signed {
             SignedAnswers::Off => PLAIN,
             SignedAnswers::Required => SIGNED,
-            SignedAnswers::Accepted => "application/token-introspection+jwt, application/json;q=0.5",
+            SignedAnswers::Accepted => {
+                "application/token-introspection+jwt, application/json;q=0.5"
+            }
         }
     }
 
@@ -123,12 +127,18 @@ impl Reader {
             (PLAIN, SignedAnswers::Required, _) => {
                 return Err(Failure::Untrusted("is not signed, and has to be"));
             }
-            _ => return Err(Failure::Unreadable("is of another media type than asked for")),
+            _ => {
+                return Err(Failure::Unreadable(
+                    "is of another media type than asked for",
+                ));
+            }
         };
         match claims.get("active") {
             Some(Value::Bool(true)) => Ok(Some(Holder { claims, ground })),
             Some(Value::Bool(false)) => Ok(None),
-            _ => Err(Failure::Unreadable("does not say by a boolean whether the token is active")),
+            _ => Err(Failure::Unreadable(
+                "does not say by a boolean whether the token is active",
+            )),
         }
     }
 
@@ -140,8 +150,8 @@ impl Reader {
         ((at, started), until): ((Timestamp, Instant), Instant),
     ) -> Result<(Map<String, Value>, Arc<Ground>), Failure> {
         let text = std::str::from_utf8(text).map_err(|_| Failure::Unreadable("is no text"))?;
-        let mut token = Token::of_any_length(text.trim_ascii())
-            .map_err(|wrong| Failure::Untrusted(wrong.1))?;
+        let mut token =
+            Token::of_any_length(text.trim_ascii()).map_err(|wrong| Failure::Untrusted(wrong.1))?;
         let named = token.media_type.as_deref();
         let (_, short) = SIGNED.split_once('/').unwrap_or_default();
         if named != Some(short) && named != Some(SIGNED) {
@@ -190,5 +200,6 @@ impl Reader {
 }
 
 fn object(text: &[u8]) -> Result<Map<String, Value>, Failure> {
-    json::parse_object(text).map_err(|_| Failure::Unreadable("is not one JSON object with one reading"))
+    json::parse_object(text)
+        .map_err(|_| Failure::Unreadable("is not one JSON object with one reading"))
 }

@@ -127,7 +127,8 @@ impl Asker {
             return Ok(url.clone());
         }
         let mutual = self.mutual();
-        let sought = introspection_endpoint(credentials.plain(), &self.settings.issuer, mutual).await;
+        let sought =
+            introspection_endpoint(credentials.plain(), &self.settings.issuer, mutual).await;
         let next = match (sought, found.take()) {
             (Ok(url), _) if mutual && url.scheme() != "https" => {
                 let why = "its discovery document names no https endpoint for client certificates";
@@ -183,7 +184,9 @@ fn unreachable(url: &Url, error: reqwest::Error) -> Failure {
 fn media_type(answer: &Response) -> String {
     let mut values = answer.headers().get_all(CONTENT_TYPE).iter();
     let value = values.next().and_then(|value| value.to_str().ok());
-    let value = value.filter(|_| values.next().is_none()).unwrap_or_default();
+    let value = value
+        .filter(|_| values.next().is_none())
+        .unwrap_or_default();
     let (kind, _) = value.split_once(';').unwrap_or((value, ""));
     kind.trim().to_ascii_lowercase()
 }

@@ -206,7 +206,10 @@ fn way(
             pem.push(b'\n');
             pem.extend(file("client.auth.key_file", key_file, hasher)?);
             let identity = Identity::from_pem(&pem).map_err(|_| {
-                unusable("client.auth", "no certificate with its private key, both PEM")
+                unusable(
+                    "client.auth",
+                    "no certificate with its private key, both PEM",
+                )
             })?;
             return Ok((Way::Certificate, Some(identity)));
         }

@@ -32,7 +32,7 @@ pub(super) struct Flights {
     under_way: Mutex<HashMap<Digest, Waiting, Ready>>,
     good: Moka<Digest, Arc<Told>, Ready>,
     bad: Moka<Digest, Arc<Told>, Ready>,
-    linger: Duration,
+    cap: Duration,
     negative_ttl: Duration,
 }
 
@@ -61,7 +61,6 @@ impl Flights {
     ) -> Result<Arc<Self>, &'static str> {
         let mut salt = [0; 32];
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| "the system gives no random bytes")?;
-        let linger = LINGER.min(cap);
         let memory = |capacity, ttl| {
             Moka::builder()
                 .max_capacity(capacity)
@@ -72,9 +71,9 @@ impl Flights {
             salt,
             most,
             under_way: Mutex::default(),
-            good: memory(MOST_GOOD, linger),
+            good: memory(MOST_GOOD, LINGER),
             bad: memory(refused_capacity, negative_ttl),
-            linger,
+            cap,
             negative_ttl,
         }))
     }
@@ -109,12 +108,13 @@ impl Flights {
             flights,
             digest,
             end,
+            in_table: true,
         };
         Boarding::First(waiting, landing)
     }
 
     fn remembered(&self, digest: &Digest, now: Instant) -> Option<Arc<Told>> {
-        let kept = |told: &Arc<Told>| now < told.landed + self.kept_for(told);
+        let kept = |told: &Arc<Told>| now < self.kept_until(told);
         let good = self.good.get(digest).filter(kept);
         good.or_else(|| self.bad.get(digest).filter(kept))
     }
@@ -125,26 +125,22 @@ impl Flights {
         } else {
             &self.bad
         };
-        if !self.kept_for(told).is_zero() {
-            memory.insert(digest, Arc::clone(told));
-        }
+        memory.insert(digest, Arc::clone(told));
     }
 
-    fn kept_for(&self, told: &Told) -> Duration {
+    /// Until when an answer is handed on. A good one never longer than it may be believed.
+    fn kept_until(&self, told: &Told) -> Instant {
         if told.holder.is_some() {
-            self.linger
+            (told.landed + LINGER).min(told.asked + self.cap)
         } else {
-            self.negative_ttl
+            told.asked + self.negative_ttl
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Waiting, Ready>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(test)]
-    pub(super) fn under_way(&self) -> usize {
-        self.lock().len()
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,21 +157,30 @@ pub(super) struct Landing {
     flights: Arc<Flights>,
     digest: Digest,
     end: watch::Sender<Option<Landed>>,
+    in_table: bool,
 }
 
 impl Landing {
-    /// Ends the question. Only an answer is remembered, never a failure.
-    pub(super) fn land(self, landed: Landed) {
+    /// Ends the question. Only an answer is remembered, never a failure: nobody who comes later meets one.
+    pub(super) fn land(mut self, landed: Landed) {
         if let Ok(told) = &landed {
             self.flights.remember(self.digest, told);
         }
+        self.leave();
         self.end.send_replace(Some(landed));
+    }
+
+    /// Once only: the next question about the same token may be in the table by then.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.in_table) {
+            self.flights.lock().remove(&self.digest);
+        }
     }
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.digest);
+        self.leave();
     }
 }
 

@@ -53,6 +53,10 @@ impl Judge {
         let now = now.max(told.asked_at);
         let cap = SignedDuration::try_from(self.cap).unwrap_or_default();
         let capped = told.asked_at.saturating_add(cap).unwrap_or(told.asked_at);
+        if capped <= now {
+            let detail = "the answer about the token was too old by the time it could be used";
+            return Err(Denial::IntrospectionUnavailable(detail));
+        }
         let (attributes, expires_at) = self.read(&holder.claims, now, capped)?;
         // The server knows its own clock, and says no once `exp` is there: no skew is added here.
         if expires_at <= now {
@@ -79,7 +83,10 @@ impl Judge {
         self.check_type(members)?;
         let mut claims = members.clone();
         if !claims.contains_key("exp") {
-            claims.insert("exp".to_owned(), capped.as_second().saturating_add(1).into());
+            claims.insert(
+                "exp".to_owned(),
+                capped.as_second().saturating_add(1).into(),
+            );
         }
         let rules = match (claims.contains_key("sub"), claims.get("client_id")) {
             (false, Some(client)) => {
@@ -94,7 +101,7 @@ impl Judge {
     }
 
     /// `token_type` (RFC 6749, section 5.1) tells access tokens from refresh tokens, which servers answer for too; and a
-    /// DPoP token is bound to a key.
+    /// token of type `DPoP` is bound to a key.
     fn check_type(&self, members: &Map<String, Value>) -> Result<(), Wrong> {
         let bound = members.get("cnf").and_then(|cnf| cnf.get("jkt")).is_some();
         match members.get("token_type") {

@@ -195,6 +195,7 @@ impl Server {
         let holder = self.reader.read(&raw, asked, until).await?;
         Ok(Arc::new(Told {
             asked_at: asked.0,
+            asked: asked.1,
             landed: self.now(),
             holder,
         }))
@@ -209,15 +210,5 @@ impl Server {
 
     fn now(&self) -> Instant {
         self.surroundings.clock.monotonic()
-    }
-
-    #[cfg(test)]
-    pub(super) fn flights(&self) -> &Arc<Flights> {
-        &self.flights
-    }
-
-    #[cfg(test)]
-    pub(super) fn asker(&self) -> &Asker {
-        &self.asker
     }
 }

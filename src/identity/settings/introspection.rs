@@ -217,7 +217,8 @@ impl IntrospectionSettings {
 
     /// Whether a client certificate, where there is one, can be shown there.
     fn fits_certificate(&self, url: &Url) -> bool {
-        url.scheme() == "https" || !matches!(self.client.auth, Some(ClientAuth::TlsClientAuth { .. }))
+        url.scheme() == "https"
+            || !matches!(self.client.auth, Some(ClientAuth::TlsClientAuth { .. }))
     }
 
     fn check_client(&self, found: &mut Found) {
@@ -245,7 +246,12 @@ impl IntrospectionSettings {
 
     fn check_limits(&self, found: &mut Found) {
         found.between("cap", self.cap, seconds(1), seconds(60 * 60));
-        found.between("negative_ttl", self.negative_ttl, Duration::ZERO, seconds(60));
+        found.between(
+            "negative_ttl",
+            self.negative_ttl,
+            Duration::ZERO,
+            seconds(60),
+        );
         let least = Duration::from_millis(10);
         found.between("timeout", self.timeout, least, seconds(10));
         found.between("clock_skew", self.clock_skew, Duration::ZERO, seconds(60));
