@@ -102,6 +102,7 @@ impl App {
         });
         let closing = CancellationToken::new();
         observe(&pipeline);
+        watch_introspections(&pipeline);
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
@@ -364,6 +365,16 @@ fn observe(pipeline: &Arc<Pipeline>) {
             return Observation::default();
         };
         observation(&pipeline)
+    });
+}
+
+/// Has telemetry told of questions about opaque tokens.
+fn watch_introspections(pipeline: &Arc<Pipeline>) {
+    let told = Arc::downgrade(pipeline);
+    pipeline.identity.on_introspection(move |outcome, took| {
+        if let Some(pipeline) = told.upgrade() {
+            pipeline.telemetry.introspected(outcome, took);
+        }
     });
 }
 

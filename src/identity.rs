@@ -16,6 +16,7 @@
 //! | `api_key` | the scheme of API keys, and the file that holds them |
 //! | `basic` | the scheme of user names and passwords |
 //! | `watched` | files that are read again when they change |
+//! | `introspection` | the scheme of opaque bearer tokens, whose server is asked |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -44,6 +45,7 @@ mod denial;
 mod digest;
 mod fetch;
 mod ground;
+mod introspection;
 mod jwk;
 mod keys;
 mod possession;
@@ -64,6 +66,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -77,6 +80,7 @@ use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
 use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
+use self::introspection::Introspection;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
@@ -100,9 +104,9 @@ pub use revocation::{
 pub use scheme::SchemeName;
 pub use settings::{
     Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
-    ClaimSettings, ForwardedHeader, ForwardedSettings, IssuerSettings, KeyPlace, NameFrom,
-    NameSettings, PrincipalSetting, RevocationSettings, RouteSettings, Settings,
-    TrustDomainSettings, WithoutCrl,
+    ClaimSettings, ClientAuth, ClientSettings, ForwardedHeader, ForwardedSettings,
+    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
+    RevocationSettings, RouteSettings, Settings, SignedAnswers, TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -110,7 +114,7 @@ pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 fn schemes(
     settings: &Settings,
     sources: &[Arc<KeySource>],
-    certificates: Option<Certificate>,
+    (certificates, introspection): (Option<Certificate>, Option<Introspection>),
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
@@ -122,6 +126,7 @@ fn schemes(
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
     ];
+    all.extend(introspection.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
     if let Some(keys) = &settings.api_keys {
         all.push(Box::new(ApiKeys::start(keys, clock, background)?));
@@ -144,6 +149,7 @@ pub struct Identity<P> {
     sources: Vec<Arc<KeySource>>,
     authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
+    introspections: Arc<introspection::Watch>,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
 }
@@ -233,13 +239,24 @@ impl<P: Send + Sync + 'static> Identity<P> {
                 "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
             );
         }
-        let readiness = Readiness::new(settings.issuers.iter().map(|issuer| !issuer.required));
-        let sources = bearer::key_sources(&settings.issuers, |index| Surroundings {
+        let required = settings.issuers.iter().map(|issuer| issuer.required);
+        let required = required.chain(introspection::key_holders(settings));
+        let readiness = Readiness::new(required.map(|required| !required));
+        let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
-        })?;
+        };
+        let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
+        let introspections = Arc::default();
+        let opaque = (!settings.introspection.is_empty())
+            .then(|| {
+                let after = |index| surroundings(settings.issuers.len() + index);
+                Introspection::start(settings, after, &introspections)
+            })
+            .transpose()?;
+        sources.extend(opaque.iter().flat_map(Introspection::sources));
         let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
             .map_err(|problem| vec![problem])?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
@@ -260,7 +277,12 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .chain(papers)
             .map(|task| task.abort_handle())
             .collect();
-        let schemes = schemes(settings, &sources, certificates, (&clock, background))?;
+        let schemes = schemes(
+            settings,
+            &sources,
+            (certificates, opaque),
+            (&clock, background),
+        )?;
         Ok(Arc::new(Self {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
@@ -271,6 +293,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             authorities,
             revocations,
             readiness,
+            introspections,
             clock,
             tasks,
             sources,
@@ -431,6 +454,15 @@ impl<P> Identity<P> {
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
+    }
+
+    /// Has `tell` told how each question about an opaque token ends: by a word for the outcome (a closed list), and after
+    /// which time where it was asked at all. Only the first call counts.
+    pub fn on_introspection(
+        &self,
+        tell: impl Fn(&'static str, Option<Duration>) + Send + Sync + 'static,
+    ) {
+        self.introspections.set(Box::new(tell));
     }
 
     /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,

@@ -24,6 +24,8 @@ pub(super) enum Denial {
     TooMany(&'static str),
     /// The time this request had ended first. Never remembered.
     TooLate(&'static str),
+    /// It could not be judged: the server that can read it did not say. Never remembered either.
+    IntrospectionUnavailable(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -52,7 +54,11 @@ impl Denial {
         let fault = match self {
             Self::Fault { fault, .. } => fault,
             Self::Revoked(_) => return true,
-            Self::KeysUnavailable(_) | Self::TooMany(_) | Self::TooLate(_) | Self::Internal(_) => {
+            Self::KeysUnavailable(_)
+            | Self::IntrospectionUnavailable(_)
+            | Self::TooMany(_)
+            | Self::TooLate(_)
+            | Self::Internal(_) => {
                 return false;
             }
         };
@@ -77,7 +83,10 @@ impl Denial {
             | Fault::NotYetValid
             | Fault::Lifetime
             | Fault::Possession
-            | Fault::Misplaced => false,
+            | Fault::Misplaced
+
+            // Whoever asked the server remembers that, for a time of its own.
+            | Fault::Inactive => false,
         }
     }
 
@@ -94,6 +103,9 @@ impl Denial {
             Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
             Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
+            Self::IntrospectionUnavailable(detail) => {
+                Refusal::new(Reason::IntrospectionUnavailable, *detail)
+            }
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
     }
@@ -124,6 +136,7 @@ mod tests {
             assert!(!Denial::from(Wrong(fault, "")).lasts(), "{fault:?}");
         }
         assert!(!Denial::KeysUnavailable("").lasts());
+        assert!(!Denial::IntrospectionUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
         assert!(!Denial::TooMany("").lasts());
         assert!(!Denial::TooLate("").lasts());

@@ -3,6 +3,7 @@
 mod api_key;
 mod basic;
 mod certificate;
+mod introspection;
 mod issuer;
 mod revocation;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use certificate::{
     CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
     TrustDomainSettings, WithoutCrl,
 };
+pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, SignedAnswers};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub api_keys: Option<ApiKeySettings>,
     /// User names and passwords, for legacy clients. Without this section they are refused.
     pub basic: Option<BasicSettings>,
+    /// The servers that are asked about bearer tokens which are no JWTs. With none, these are refused.
+    pub introspection: Vec<IntrospectionSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -61,6 +65,7 @@ impl Default for Settings {
             certificates: None,
             api_keys: None,
             basic: None,
+            introspection: Vec::new(),
             cache: CacheSettings::default(),
             routes: Vec::new(),
             revocation: RevocationSettings::default(),
@@ -121,6 +126,7 @@ impl Settings {
         if let Some(settings) = &self.basic {
             settings.check(&mut found);
         }
+        self.check_introspection(&mut found);
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -138,6 +144,18 @@ impl Settings {
         found.problems
     }
 
+    fn check_introspection(&self, found: &mut Found) {
+        let mut seen = BTreeMap::new();
+        for (index, server) in self.introspection.iter().enumerate() {
+            found.place = format!("identity.introspection[{index}]");
+            server.check(found);
+            if let Some(first) = seen.insert(&server.token_prefix, index) {
+                let what = format!("is the same as that of introspection[{first}]");
+                found.say("token_prefix", what);
+            }
+        }
+    }
+
     /// The schemes that are configured, in the order in which they count.
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
@@ -149,7 +167,7 @@ impl Settings {
             }
             SchemeName::ApiKey => self.api_keys.is_some(),
             SchemeName::Basic => self.basic.is_some(),
-            SchemeName::Introspection => false,
+            SchemeName::Introspection => !self.introspection.is_empty(),
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
     }
@@ -174,6 +192,15 @@ impl Settings {
 }
 
 impl Settings {
+    /// What each issuer's tokens say, however they are read.
+    fn mappings(&self) -> impl Iterator<Item = (&str, &ClaimSettings)> {
+        let signed = self.issuers.iter();
+        let opaque = self.introspection.iter();
+        signed
+            .map(|issuer| (issuer.issuer.as_str(), &issuer.claims))
+            .chain(opaque.map(|server| (server.issuer.as_str(), &server.claims)))
+    }
+
     /// What several issuers can name alike: whoever may sign for one can then give out another's roles, groups or tenants.
     /// Often it is meant so (one house, two login servers), hence it is told and not refused.
     pub(super) fn shared_names(&self) -> Vec<(&'static str, Vec<&str>)> {
@@ -190,9 +217,8 @@ impl Settings {
         let mut shared = Vec::new();
         for (what, space) in spaces {
             let named: Vec<(&str, &str)> = self
-                .issuers
-                .iter()
-                .filter_map(|issuer| Some((issuer.issuer.as_str(), space(&issuer.claims)?)))
+                .mappings()
+                .filter_map(|(issuer, claims)| Some((issuer, space(claims)?)))
                 .collect();
             let meets = |(own, prefix): &(&str, &str)| {
                 named.iter().any(|(other, others)| {

@@ -51,6 +51,8 @@ pub enum Reason {
     DeadlineTooNear,
     /// The issuer's keys cannot be had right now.
     KeysUnavailable,
+    /// The server that can read the token cannot be asked right now.
+    IntrospectionUnavailable,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -82,6 +84,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::DeadlineTooNear => "deadline_too_near",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
             Self::Internal => "internal",
         }
     }
@@ -132,6 +135,8 @@ pub enum CredentialFault {
     Certificate,
     /// The credential was revoked before its time.
     Revoked,
+    /// The server that gave the token out says that it is not, or no longer, good.
+    Inactive,
 }
 
 impl CredentialFault {
@@ -160,6 +165,7 @@ impl CredentialFault {
             Self::Password => "password",
             Self::Certificate => "certificate",
             Self::Revoked => "revoked",
+            Self::Inactive => "inactive",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _};
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::counted::{CountedMetrics, Deliveries};
+use super::introspections::Introspections;
 use super::logs::Lines;
 use super::observed::{self, Observer};
 use super::operations::Operations;
@@ -64,7 +66,7 @@ const BOUNDS: [f64; 17] = [
     2.5,
 ];
 /// How many values `reason` has (`permitted`, `observed` and each [`Reason`]).
-const REASONS: usize = 25;
+const REASONS: usize = 26;
 const DECISIONS: &str = "cardea.decisions";
 const OBSERVED: &str = "cardea.observed";
 
@@ -88,6 +90,7 @@ struct Instruments {
     policy_errors: Counter<u64>,
     panics: Counter<u64>,
     cancelled: Counter<u64>,
+    introspections: Introspections,
 }
 
 /// What is asked whenever metrics are read: the application, and what telemetry itself lost.
@@ -201,6 +204,10 @@ impl Metrics {
         self.instruments.cancelled.add(1, &[]);
     }
 
+    pub(super) fn introspected(&self, outcome: &'static str, took: Option<Duration>) {
+        self.instruments.introspections.record(outcome, took);
+    }
+
     /// The Prometheus text format, version 0.0.4.
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
@@ -265,6 +272,7 @@ impl Instruments {
                 .with_description("Checks whose caller went away before the verdict.")
                 .with_unit("{check}")
                 .build(),
+            introspections: Introspections::build(meter),
         };
         all.begin_at_zero();
         all

@@ -15,6 +15,7 @@ mod child;
 mod credentials;
 mod delegation;
 mod health;
+mod introspection;
 mod issuer;
 mod keys;
 mod observed;

@@ -180,8 +180,10 @@ fn sentence(reason: &Reason) -> &'static str {
         Reason::NotFound => "there is nothing here",
         Reason::Retired => "this API is no longer in service",
         Reason::TooManyRequests => "too many requests",
-        Reason::NotReady | Reason::DeadlineTooNear | Reason::KeysUnavailable | Reason::Internal => {
-            "no decision can be made right now"
-        }
+        Reason::NotReady
+        | Reason::DeadlineTooNear
+        | Reason::KeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::Internal => "no decision can be made right now",
     }
 }
