@@ -6,46 +6,32 @@
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision, Entities, PolicySet, Request};
-use cedar_policy_core::ast::{EntityUIDEntry, Request as CoreRequest};
+use cedar_policy_core::ast::{Entity, EntityUIDEntry, Request as CoreRequest};
 use cedar_policy_core::entities::{Entities as CoreEntities, TCComputation};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
 
-use super::entities::{numbers_entity, params_entity};
+use super::entities::{numbers_entity, params_entity, store};
 use super::evidence::{Evidence, Plan};
 use super::{Policies, Question};
 
-/// A bundle's policies and entities, as Cedar takes them.
+/// A bundle's policies and entities as Cedar takes them, and one question to put to it.
 #[derive(Debug)]
-pub struct Whole<'p> {
-    policies: &'p Policies,
+pub struct Whole {
     set: PolicySet,
-    entities: CoreEntities,
+    /// The bundle's entities, but for those that the request brings itself.
+    known: CoreEntities,
+    own: Vec<Arc<Entity>>,
+    request: Request,
 }
 
 impl Policies {
-    /// Puts everything together for Cedar's own authorizer. Costs a copy of the set and of the entities.
+    /// Puts everything together for Cedar's own authorizer. `None` where the question cannot be put.
     #[must_use]
-    pub fn whole(&self) -> Whole<'_> {
-        let known = self.statics.all().map(Arc::clone);
-        Whole {
-            policies: self,
-            set: self.sources.set.clone(),
-            entities: with(CoreEntities::new(), known).unwrap_or_default(),
-        }
-    }
-}
-
-impl Whole<'_> {
-    /// Whether Cedar allows a request. `None` where the question cannot be put.
-    ///
-    /// The request's own entities join a copy of the bundle's, as they have to in Cedar's interface.
-    #[must_use]
-    pub fn allows(&self, question: Question<'_>) -> Option<bool> {
-        let slice = self.policies.slices.get(&question.matched.operation.id)?;
+    pub fn whole(&self, question: Question<'_>) -> Option<Whole> {
+        let slice = self.slices.get(&question.matched.operation.id)?;
         let principal = &question.principal.0;
-        let statics = &self.policies.statics;
-        let resource = statics.resource(question.matched, &slice.target);
+        let resource = self.statics.resource(question.matched, &slice.target);
         let evidence = Evidence {
             principal,
             request: question.request,
@@ -65,7 +51,7 @@ impl Whole<'_> {
             resource_uid,
             Some(Plan::everything().context(&evidence)),
         );
-        let own = [
+        let own = vec![
             Arc::clone(&principal.entity),
             Arc::clone(&principal.claims),
             Arc::clone(&slice.target.action),
@@ -73,27 +59,32 @@ impl Whole<'_> {
             Arc::new(params_entity(question.matched)),
             Arc::new(numbers_entity()),
         ];
-        let entities = with(self.entities.clone(), own)?;
-        let response = Authorizer::new().is_authorized(
-            &Request::from(request),
-            &self.set,
-            &Entities::from(entities),
-        );
-        Some(response.decision() == Decision::Allow)
+        let brought = |entity: &&Arc<Entity>| own.iter().any(|one| one.uid() == entity.uid());
+        let known = self.statics.all().filter(|entity| !brought(entity));
+        Some(Whole {
+            set: self.sources.set.clone(),
+            known: store(known.cloned())?,
+            own,
+            request: Request::from(request),
+        })
     }
 }
 
-/// Entities with others, which replace those of the same id.
-fn with(
-    entities: CoreEntities,
-    others: impl IntoIterator<Item = Arc<cedar_policy_core::ast::Entity>>,
-) -> Option<CoreEntities> {
-    entities
-        .upsert_entities(
-            others,
+impl Whole {
+    /// Whether Cedar allows the request. Its own entities join a copy of the bundle's, as they have to in Cedar's
+    /// interface.
+    #[must_use]
+    pub fn allows(&self) -> bool {
+        let joined = self.known.clone().add_entities(
+            self.own.iter().cloned(),
             None::<&CoreSchema<'_>>,
             TCComputation::AssumeAlreadyComputed,
             Extensions::all_available(),
-        )
-        .ok()
+        );
+        joined.is_ok_and(|entities| {
+            let entities = Entities::from(entities);
+            let response = Authorizer::new().is_authorized(&self.request, &self.set, &entities);
+            response.decision() == Decision::Allow
+        })
+    }
 }
