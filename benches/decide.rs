@@ -20,7 +20,7 @@ use cardea::config::Config;
 use cardea::envoy::proto::auth::CheckRequest;
 use cardea::envoy::request::{self, Call};
 use cardea::envoy::response::{self, Answers};
-use cardea::model::{Asked, Clock, Decision, SystemClock};
+use cardea::model::{Asked, Clock, Decision, DecisionCache, SystemClock};
 use cardea::pipeline::Pipeline;
 use criterion::{BatchSize, Criterion};
 use hdrhistogram::Histogram;
@@ -38,6 +38,8 @@ const SIZES: [usize; 3] = [10, 100, 1000];
 const DECISIONS: u64 = 200_000;
 /// How many callers take turns.
 const CALLERS: usize = 64;
+/// Policies are asked for every request.
+const FORGET: &str = "decisions: { cache: { entries: 0 } }";
 
 /// Cardea as `cardea serve` starts it: metrics counted, no collector, denials logged. Its own workers stay idle.
 struct House {
@@ -111,15 +113,20 @@ impl House {
 
     /// The distribution of single warm decisions, in nanoseconds: from the request in its one reading to the recorded
     /// decision. Callers take turns, as they do.
-    fn distribution(&self, checks: &[CheckRequest]) -> Histogram<u64> {
+    fn distribution(
+        &self,
+        checks: impl Iterator<Item = CheckRequest>,
+        way: DecisionCache,
+    ) -> Histogram<u64> {
         let mut times = Histogram::new_with_bounds(1, 1_000_000_000, 3).expect("bounds are good");
         self.deciding.block_on(async {
-            for check in checks.iter().cycle().take(as_usize(DECISIONS)) {
-                let asked = self.ask(check.clone());
+            for check in checks.take(as_usize(DECISIONS)) {
+                let asked = self.ask(check);
                 let began = SystemClock.monotonic();
                 let decision = self.pipeline.decide(asked).await;
                 let took = SystemClock.monotonic() - began;
                 assert!(decision.allowed());
+                assert_eq!(decision.trail.decision_cache, Some(way));
                 times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             }
         });
@@ -146,9 +153,9 @@ fn main() {
         .without_plots()
         .configure_from_args();
     for size in SIZES {
-        let house = House::build(size, "");
+        let house = House::build(size, FORGET);
         let checks = house.warm_checks();
-        let times = house.distribution(&checks);
+        let times = house.distribution(checks.iter().cycle().cloned(), DecisionCache::Bypass);
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
             let value = micros(&times, quantile);
             println!("figure decide_warm_{size}_{name}_us {value:.2} us");
@@ -159,12 +166,46 @@ fn main() {
             bench_steps(&mut criterion, &house);
         }
     }
+    remembered();
     // Nothing is remembered: every decision verifies its token.
-    let forgetful = House::build(100, "  cache: { ttl: 0s }\n");
+    let forgetful = House::build(100, &format!("  cache: {{ ttl: 0s }}\n{FORGET}\n"));
     for key in Key::ALL {
         bench_cold(&mut criterion, &forgetful, key);
     }
     criterion.final_summary();
+}
+
+/// What remembering judgements saves where they are found, and costs where none ever is: each request is about an object
+/// of its own.
+fn remembered() {
+    let house = House::build(100, "");
+    let checks = house.warm_checks();
+    let again = checks.iter().cycle().cloned();
+    let hits = house.distribution(again.clone(), DecisionCache::Hit);
+    let others = again
+        .zip(0..)
+        .map(|(check, number)| about_object(check, number));
+    let misses = house.distribution(others, DecisionCache::Miss);
+    for (name, times) in [("hit", hits), ("miss", misses)] {
+        for (quantile_name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+            let value = micros(&times, quantile);
+            println!("figure decide_memo_{name}_100_{quantile_name}_us {value:.2} us");
+        }
+    }
+}
+
+/// The same check about another object.
+fn about_object(mut check: CheckRequest, number: i32) -> CheckRequest {
+    let http = check
+        .attributes
+        .as_mut()
+        .and_then(|attributes| attributes.request.as_mut()?.http.as_mut())
+        .expect("a check is about a request");
+    http.path = http
+        .path
+        .replace(fixture::ITEM, &format!("object-{number}"));
+    http.headers.insert(":path".to_owned(), http.path.clone());
+    check
 }
 
 fn bench_warm(criterion: &mut Criterion, house: &House, checks: &[CheckRequest], size: usize) {

@@ -10,7 +10,10 @@ cd "$(dirname "$0")/.."
 wanted="
 decide_warm_100_p50_us <= 20
 decide_warm_100_p99_us <= 50
+decide_memo_hit_100_p50_us
+decide_memo_miss_100_p50_us
 grpc_ratio_allow_all >= 0.6
+grpc_ratio_allow_all_memo >= 0.8
 grpc_warm_p50_us
 grpc_warm_p99_us
 uds_over_tcp_cpu

@@ -114,7 +114,7 @@ def written(choice):
 def shape(node):
     members = node.get("properties")
     if not members:
-        return {"integer": "NUMBER"}.get(node.get("type"), "TEXT")
+        return "NUMBER" if node.get("type") == "integer" else "TEXT"
     return "{" + ", ".join(f"{name}: {shape(member)}" for name, member in members.items()) + "}"
 
 

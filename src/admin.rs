@@ -1,7 +1,8 @@
 //! The admin endpoint: what probes, Prometheus and people on the machine read.
 //!
-//! It listens on loopback by default, changes nothing, and knows no other room: the application hands in a function for
-//! each answer ([`Views`]). It runs on the background runtime, so that reading statistics never delays a decision, and
+//! It listens on loopback by default, and knows no other room: the application hands in a function for each answer
+//! ([`Views`]). It changes nothing but revocations, and those only for callers with the secret of `admin.token`; without
+//! that setting such calls are off. It runs on the background runtime, so that reading statistics never delays a decision, and
 //! each connection is bounded in number, in time and in size.
 
 use std::fmt;
@@ -14,18 +15,26 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Period, Problem};
+use crate::model::{Period, Problem, SecretRef};
 
+mod changes;
 mod routes;
 mod server;
+
+pub use changes::{Changed, Changing, Outcome, RevocationCalls};
+
+use changes::Secret;
 
 /// Where the admin endpoint listens, and its bounds.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The address. Loopback unless something on another machine has to read it: there is no authentication, and metrics
-    /// tell how an API is used. In a mesh, prefer its own way to expose a port.
+    /// The address. Loopback unless something on another machine has to read it: reading needs no authentication, and
+    /// metrics tell how an API is used. In a mesh, prefer its own way to expose a port.
     pub address: SocketAddr,
+    /// The secret that calls under `/revocations` need, as a bearer token of at least 16 characters. They are off without
+    /// it. It is read at start.
+    pub token: Option<SecretRef>,
     /// How many connections are served at once. More wait to be accepted.
     pub connections: usize,
     /// How long a client may take to send the head of a request.
@@ -38,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 9192)),
+            token: None,
             connections: 64,
             header_timeout: Period::seconds(5),
             connection_lifetime: Period::seconds(300),
@@ -80,6 +90,8 @@ pub struct Views {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// For `/shadow`: what shadow policies and the candidate bundle would have decided otherwise.
     pub shadow: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// For `/revocations`.
+    pub revocations: RevocationCalls,
 }
 
 impl fmt::Debug for Views {
@@ -93,6 +105,7 @@ impl fmt::Debug for Views {
 pub struct Admin {
     listener: TcpListener,
     settings: Settings,
+    secret: Option<Secret>,
     views: Views,
 }
 
@@ -106,6 +119,8 @@ impl Admin {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let secret = settings.token.as_ref().map(Secret::resolve).transpose();
+        let secret = secret.map_err(|problem| vec![problem])?;
         let address = settings.address;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             let message = format!("the admin endpoint cannot listen on `{address}`: {error}");
@@ -114,12 +129,13 @@ impl Admin {
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
-                "the admin endpoint can be reached from other machines and asks nobody who they are"
+                "the admin endpoint can be reached from other machines, and reading it needs no secret"
             );
         }
         Ok(Self {
             listener,
             settings: settings.clone(),
+            secret,
             views,
         })
     }
@@ -134,7 +150,7 @@ impl Admin {
 
     /// Serves until `stop` is cancelled, then lets requests under way finish, for two seconds at most.
     pub async fn serve(self, stop: CancellationToken) {
-        let routes = routes::all(self.views);
+        let routes = routes::all(self.views, self.secret);
         server::serve(self.listener, &self.settings, routes, stop).await;
     }
 }

@@ -3,6 +3,8 @@
 //! Deciding runs on `listen.workers` threads, each a runtime of its own with its own socket. Everything else (the admin
 //! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
 
+mod revocations;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,7 +25,7 @@ use crate::identity::{ClaimReader, Identity};
 use crate::model::{AccessRequest, Clock, Decision, Problem, Refusal, SystemClock, Trail};
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
-use crate::policy::Principal;
+use crate::policy::{Memory, Principal};
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
@@ -92,6 +94,7 @@ impl App {
         let pipeline = Arc::new(Pipeline {
             identity: Identity::start(&config.identity, Arc::clone(&clock), background.handle())?,
             context: Context::new(&config.context)?,
+            memory: Memory::new(&config.decisions.cache),
             telemetry: Telemetry::start(&config.telemetry, background.handle())?,
             shadow: Shadow::start(candidate.clone(), background.handle()),
             snapshots,
@@ -99,6 +102,7 @@ impl App {
         });
         let closing = CancellationToken::new();
         observe(&pipeline);
+        watch_introspections(&pipeline);
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
@@ -302,6 +306,7 @@ fn views(pipeline: &Arc<Pipeline>) -> Views {
         readiness: Arc::new(move || readiness(&asked)),
         metrics: Arc::new(move || shown.telemetry.render()),
         shadow: Arc::new(move || shadowed.shadow.report()),
+        revocations: revocations::calls(pipeline.identity.revocations()),
     }
 }
 
@@ -363,6 +368,16 @@ fn observe(pipeline: &Arc<Pipeline>) {
     });
 }
 
+/// Has telemetry told of questions about opaque tokens.
+fn watch_introspections(pipeline: &Arc<Pipeline>) {
+    let told = Arc::downgrade(pipeline);
+    pipeline.identity.on_introspection(move |outcome, took| {
+        if let Some(pipeline) = told.upgrade() {
+            pipeline.telemetry.introspected(outcome, took);
+        }
+    });
+}
+
 fn observation(pipeline: &Pipeline) -> Observation {
     let identity: &Identity<Principal> = &pipeline.identity;
     let snapshots = &pipeline.snapshots;
@@ -384,6 +399,8 @@ fn observation(pipeline: &Pipeline) -> Observation {
         bundle_stale: snapshots.stale(),
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
+        revocations: revocations::seen(identity.revocations()),
+        remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),
         observed_operations: snapshots.current().map_or(0, |snapshot| {

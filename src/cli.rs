@@ -6,10 +6,16 @@ mod check;
 mod config;
 mod decide;
 mod demo;
+mod desk;
 mod excerpt;
+mod explain;
 mod generate;
+mod keys;
+mod paint;
 #[cfg(feature = "prove")]
 mod prove;
+mod replay;
+mod revoke;
 mod serve;
 mod test;
 
@@ -47,6 +53,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cardea check --config cardea.yaml     Validate settings and policies; print every mistake
   cardea test --bundle policies         Run the bundle's tests
+  cardea explain request.json           Show why a request is decided as it is
   cardea prove --bundle policies        Prove that no policy errs and every invariant holds
   cardea serve --config cardea.yaml     Answer Envoy's checks
   cardea config schema > schema.json    Let an editor complete and check cardea.yaml
@@ -67,10 +74,18 @@ enum Command {
     Access(access::AccessCommand),
     /// Pack, sign and verify policies as one file
     Bundle(bundle::BundleCommand),
+    /// Take trust back from tokens, people, clients, sessions, keys or issuers, at once
+    Revoke(revoke::RevokeCommand),
+    /// Make, list, take back and replace API keys
+    Keys(keys::KeysCommand),
     /// Run the bundle's tests
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
     Decide(decide::DecideCommand),
+    /// Show why a request is decided as it is
+    Explain(explain::ExplainCommand),
+    /// Judge recorded decisions again under another bundle, and show what changes
+    Replay(replay::ReplayCommand),
     /// Show the settings' schema, or an example to start from
     Config(config::ConfigCommand),
     /// Prove what holds of every request: no errors, invariants, no more than before
@@ -114,8 +129,12 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => generate::run(&command).map(|()| DONE),
         Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
+        Command::Revoke(command) => revoke::run(&command).map(passed),
+        Command::Keys(command) => keys::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
+        Command::Explain(command) => explain::run(&command).map(|()| DONE),
+        Command::Replay(command) => replay::run(&command).map(passed),
         Command::Config(command) => config::run(&command).map(|()| DONE),
         Command::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "prove")]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::envoy::{AnswerSettings, ListenSettings, RequestSettings};
 use crate::model::{Problem, yaml};
 use crate::pipeline::BundleSettings;
+use crate::policy::DecisionSettings;
 use crate::{admin, context, envoy, identity, telemetry};
 
 /// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
@@ -26,6 +27,8 @@ pub struct Config {
     pub identity: identity::Settings,
     /// What circumstances are told from.
     pub context: context::Settings,
+    /// How decisions are made.
+    pub decisions: DecisionSettings,
     /// What the upstream and the client hear.
     pub answer: AnswerSettings,
     /// Traces, metrics and logs.
@@ -74,6 +77,7 @@ impl Config {
             envoy::problems_between(&self.request, &self.listen),
             self.identity.problems(),
             self.context.problems(),
+            self.decisions.problems(),
             self.answer.problems(),
             self.telemetry.problems(),
         ]

@@ -12,6 +12,11 @@
 //! | `together` | what several credentials on one request come to |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
+//! | `certificate` | the scheme of client certificates |
+//! | `api_key` | the scheme of API keys, and the file that holds them |
+//! | `basic` | the scheme of user names and passwords |
+//! | `watched` | files that are read again when they change |
+//! | `introspection` | the scheme of opaque bearer tokens, whose server is asked |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `claims` | the rules for claims, and what they say of the holder |
@@ -20,6 +25,7 @@
 //! | `supposed` | what claims that nobody signed would say, for rehearsals |
 //! | `cache`, `digest` | what is remembered, and under which name |
 //! | `ground`, `denial` | what a proof stands on; which refusals may be remembered |
+//! | `revocation` | what is no longer trusted, and when that is noticed |
 //! | `ready` | whether every issuer that must have keys has them |
 //!
 //! A warm look-up is one keyed hash, one read of the cache and a few comparisons. Two things are refused here whatever
@@ -27,25 +33,31 @@
 //! refusal: it is [`Who::Anonymous`], and policies judge it.
 
 mod acceptance;
+mod api_key;
+mod basic;
 mod bearer;
 mod cache;
 mod carried;
+mod certificate;
 mod claims;
 mod crypto;
 mod denial;
 mod digest;
 mod fetch;
 mod ground;
+mod introspection;
 mod jwk;
 mod keys;
 mod possession;
 mod ready;
+mod revocation;
 mod scheme;
 mod settings;
 mod supposed;
 mod together;
 mod token;
 mod transaction;
+mod watched;
 
 #[cfg(test)]
 mod testing;
@@ -54,47 +66,76 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::acceptance::Acceptance;
+use self::acceptance::{Acceptance, Accepted};
+use self::api_key::ApiKeys;
+use self::basic::Basic;
 use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
+use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
+use self::introspection::Introspection;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
 use self::ready::Readiness;
+use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
-    AccessRequest, Arrival, Caller, Clock, ColdStep, Problem, Refusal, SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, Problem, Refusal,
+    SnapshotId, VerifiedIdentity,
 };
 
+pub use api_key::{FreshKey, HashKey, KeyEntry, KeyFile, KeyState, Owner, is_yaml};
+pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
+pub use revocation::{
+    Applied, Change, Event, Kind as RevocationKind, Lives, NotApplied, RevocationFigures,
+    Revocations, Saved, Source as RevocationSource, Target,
+};
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, CacheSettings, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting,
-    RouteSettings, Settings,
+    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
+    ClaimSettings, ClientAuth, ClientSettings, ForwardedHeader, ForwardedSettings,
+    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
+    RevocationSettings, RouteSettings, Settings, SignedAnswers, TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
-fn schemes(settings: &Settings, sources: &[Arc<KeySource>]) -> Result<Vec<Listed>, &'static str> {
+fn schemes(
+    settings: &Settings,
+    sources: &[Arc<KeySource>],
+    (certificates, introspection): (Option<Certificate>, Option<Introspection>),
+    (clock, background): (&Arc<dyn Clock>, &Handle),
+) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
     let issuers = issuers.zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
         issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
-    let all: Vec<Box<dyn scheme::Scheme>> = vec![
+    let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
     ];
-    all.into_iter().map(Listed::new).collect()
+    all.extend(introspection.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
+    all.extend(certificates.map(|scheme| Box::new(scheme) as Box<dyn scheme::Scheme>));
+    if let Some(keys) = &settings.api_keys {
+        all.push(Box::new(ApiKeys::start(keys, clock, background)?));
+    }
+    if let Some(basic) = &settings.basic {
+        all.push(Box::new(Basic::start(basic, clock, background)?));
+    }
+    let listed: Result<_, _> = all.into_iter().map(Listed::new).collect();
+    listed.map_err(|message| vec![Problem::new(message)])
 }
 
 /// Tells who asks. `P` is what the rest of the house makes of a proven identity, such as a finished Cedar principal; it
@@ -104,8 +145,11 @@ pub struct Identity<P> {
     acceptance: Acceptance,
     possession: Possession,
     cache: Cache<P>,
+    revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
+    authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
+    introspections: Arc<introspection::Watch>,
     clock: Arc<dyn Clock>,
     tasks: Vec<AbortHandle>,
 }
@@ -119,6 +163,8 @@ pub struct Identified<P> {
     pub beside: Vec<Arc<Known<P>>>,
     /// Whether a proof was found in the cache; `None` where none was looked for.
     pub cache_hit: Option<bool>,
+    /// How callers of this operation may prove who they are.
+    pub challenges: Arc<[Challenge]>,
     /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
     pub cold: Vec<ColdStep>,
 }
@@ -161,6 +207,27 @@ impl<P: Send + Sync + 'static> Identity<P> {
         clock: Arc<dyn Clock>,
         background: &Handle,
     ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Own)
+    }
+
+    /// The same beside a server that may be running: its file of revocations is read and never written.
+    ///
+    /// # Errors
+    /// As [`Identity::start`].
+    pub fn start_beside(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::open(settings, clock, background, Access::Read)
+    }
+
+    fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        background: &Handle,
+        access: Access,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
         install_crypto();
         let problems = settings.problems();
         if !problems.is_empty() {
@@ -172,26 +239,63 @@ impl<P: Send + Sync + 'static> Identity<P> {
                 "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
             );
         }
-        let readiness = Readiness::new(settings.issuers.iter().map(|issuer| !issuer.required));
-        let sources = bearer::key_sources(&settings.issuers, |index| Surroundings {
+        let required = settings.issuers.iter().map(|issuer| issuer.required);
+        let required = required.chain(introspection::key_holders(settings));
+        let readiness = Readiness::new(required.map(|required| !required));
+        let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
-        })?;
-        let schemes = schemes(settings, &sources).map_err(|message| vec![Problem::new(message)])?;
-        let tasks = sources
+        };
+        let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
+        let introspections = Arc::default();
+        let opaque = (!settings.introspection.is_empty())
+            .then(|| {
+                let after = |index| surroundings(settings.issuers.len() + index);
+                Introspection::start(settings, after, &introspections)
+            })
+            .transpose()?;
+        sources.extend(opaque.iter().flat_map(Introspection::sources));
+        let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
+            .map_err(|problem| vec![problem])?;
+        let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
+        let certificates = settings
+            .certificates
+            .as_ref()
+            .map(|settings| Certificate::load(settings, Arc::clone(&clients), clock.as_ref()));
+        let certificates = certificates.transpose()?;
+        let authorities = certificates
+            .as_ref()
+            .map(|scheme| Arc::clone(scheme.authorities()));
+        let papers = authorities
+            .iter()
+            .map(|files| background.spawn(Arc::clone(files).keep_fresh()));
+        let tasks: Vec<_> = sources
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
-            .map(|task| task.abort_handle());
+            .chain(papers)
+            .map(|task| task.abort_handle())
+            .collect();
+        let schemes = schemes(
+            settings,
+            &sources,
+            (certificates, opaque),
+            (&clock, background),
+        )?;
         Ok(Arc::new(Self {
             schemes,
-            acceptance: Acceptance::new(&settings.routes, settings.schemes()),
-            possession: Possession::new(),
-            cache: Cache::new(&settings.cache),
+            acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
+                settings.challenge(scheme)
+            }),
+            possession: Possession::new(clients),
+            cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
+            authorities,
+            revocations,
             readiness,
+            introspections,
             clock,
-            tasks: tasks.collect(),
+            tasks,
             sources,
         }))
     }
@@ -208,6 +312,18 @@ impl<P: Send + Sync + 'static> Identity<P> {
         finish: impl Fn(&VerifiedIdentity) -> P + Send + Sync,
     ) -> Identified<P> {
         let accepted = self.acceptance.of(request, operation);
+        let asked = (request, accepted);
+        let mut identified = self.ask(asked, (arrival, snapshot), &finish).await;
+        identified.challenges = Arc::clone(&accepted.challenges);
+        identified
+    }
+
+    async fn ask(
+        &self,
+        (request, accepted): (&AccessRequest, &Accepted),
+        (arrival, snapshot): (&Arrival, &SnapshotId),
+        finish: &(impl Fn(&VerifiedIdentity) -> P + Send + Sync),
+    ) -> Identified<P> {
         let carried = match Carried::read(request) {
             Ok(carried) => carried,
             Err(refusal) => return Identified::at_once(Err(refusal), None),
@@ -221,14 +337,14 @@ impl<P: Send + Sync + 'static> Identity<P> {
         };
         let names = first.listed.name();
         let first = self
-            .know(&first, &carried, (arrival, snapshot), &finish)
+            .know(&first, &carried, (arrival, snapshot), finish)
             .await;
         if found.more.is_empty() {
             return first;
         }
         let mut all = vec![(names, first)];
         for held in &found.more {
-            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), &finish)).await;
+            let one = Box::pin(self.know(held, &carried, (arrival, snapshot), finish)).await;
             all.push((held.listed.name(), one));
         }
         together::settle(all, accepted)
@@ -334,8 +450,27 @@ impl<P> Identity<P> {
         self.sources.iter().map(|source| source.status()).collect()
     }
 
-    /// Fetches all issuers' keys now and waits for the outcome, as an operator may ask for after a rotation.
+    /// What is no longer trusted.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// Has `tell` told how each question about an opaque token ends: by a word for the outcome (a closed list), and after
+    /// which time where it was asked at all. Only the first call counts.
+    pub fn on_introspection(
+        &self,
+        tell: impl Fn(&'static str, Option<Duration>) + Send + Sync + 'static,
+    ) {
+        self.introspections.set(Box::new(tell));
+    }
+
+    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
+    /// as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
+        if let Some(authorities) = &self.authorities {
+            authorities.refresh().await;
+        }
         for source in &self.sources {
             source.refresh().await;
         }
@@ -360,11 +495,24 @@ impl<P> fmt::Debug for Identity<P> {
 }
 
 impl<P> Identified<P> {
+    /// Whose client certificate was proven: the caller's, or that of somebody beside it.
+    #[must_use]
+    pub fn certified(&self) -> Option<Caller> {
+        let caller = match &self.who {
+            Ok(Who::Verified(known)) => Some(known),
+            Ok(Who::Anonymous) | Err(_) => None,
+        };
+        let mut all = caller.into_iter().chain(&self.beside);
+        let holder = all.find(|known| known.identity().scheme == CERTIFICATE)?;
+        Some(holder.caller())
+    }
+
     fn at_once(who: Result<Who<P>, Refusal>, cache_hit: Option<bool>) -> Self {
         Self {
             who,
             beside: Vec::new(),
             cache_hit,
+            challenges: Arc::default(),
             cold: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! `assertion`, so that one search finds every place that claims proof.
 
 mod bytes;
+mod challenge;
 mod clock;
 mod decision;
 mod facts;
@@ -19,21 +20,24 @@ mod reason;
 mod remote;
 mod request;
 mod secret;
+mod spiffe;
 
 pub mod json;
 pub mod yaml;
 
 pub use bytes::every_byte;
+pub use challenge::Challenge;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{
-    ColdStep, Decision, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault, SnapshotId, Trail,
+    ColdStep, Decision, DecisionCache, DecisionId, Effect, Notes, Outcome, Permit, PolicyFault,
+    SnapshotId, Trail,
 };
 pub use facts::{
     Delegation, Device, Emergency, Facts, Geo, Moment, Network, Risk, Signals, TlsFacts,
 };
 pub use host::{Host, HostError};
 pub use identity::{
-    Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
+    Binding, CERTIFICATE, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
 };
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
@@ -46,3 +50,4 @@ pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };
 pub use secret::{SecretError, SecretRef};
+pub use spiffe::{SpiffeId, is_trust_domain};

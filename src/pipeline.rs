@@ -16,10 +16,10 @@ use crate::identity::{Identity, Who};
 use crate::model::{
     AccessRequest, Asked, Caller, Clock, Decision, Outcome, Reason, Refusal, Trail,
 };
-use crate::policy::{Principal, Question};
+use crate::policy::{Memory, Principal, Question};
 use crate::telemetry::Telemetry;
 
-pub use rehearsal::Supposed;
+pub use rehearsal::{Supposed, Why};
 pub use reload::Snapshots;
 pub use shadow::{Disagreement, Shadow};
 pub use snapshot::Snapshot;
@@ -36,6 +36,8 @@ pub struct Pipeline {
     pub identity: Arc<Identity<Principal>>,
     /// In which circumstances.
     pub context: Context,
+    /// What was judged before.
+    pub memory: Memory,
     /// What would have been decided otherwise.
     pub shadow: Shadow,
     /// Who is told of every decision.
@@ -81,6 +83,7 @@ impl Pipeline {
             snapshot: &snapshot,
             identity: &self.identity,
             context: &self.context,
+            memory: &self.memory,
         };
         road.walk(asked, trail).await
     }
@@ -113,6 +116,8 @@ pub struct Road<'a> {
     pub identity: &'a Identity<Principal>,
     /// In which circumstances.
     pub context: &'a Context,
+    /// What was judged before.
+    pub memory: &'a Memory,
 }
 
 impl Road<'_> {
@@ -157,17 +162,22 @@ impl Road<'_> {
             .iter()
             .map(|known| known.caller())
             .collect();
+        let certified = identified.certified();
         trail.cold = identified.cold;
+        trail.challenges = identified.challenges;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 
         // In which circumstances?
         let mut facts = self.context.gather(request, &trail.arrival);
+        if let Some(holder) = certified {
+            facts.tls.prove(holder);
+        }
         facts.delegation = trail.caller.as_ref().and_then(Caller::delegation);
         let facts = &*trail.facts.insert(facts);
 
         // May they?
-        let judgement = snapshot.policies.judge(Question {
+        let question = Question {
             principal: match &who {
                 Who::Anonymous => snapshot.policies.anonymous(),
                 Who::Verified(known) => known.principal(),
@@ -175,7 +185,9 @@ impl Road<'_> {
             request,
             matched,
             facts,
-        });
+        };
+        let (judgement, recalled) = snapshot.policies.recall(question, self.memory);
+        trail.decision_cache = Some(recalled);
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;

@@ -7,7 +7,7 @@
 //!
 //! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
 //! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision
-//! against Cedar's own authorizer.
+//! against Cedar's own authorizer. [`Memory`] remembers judgements by everything they were made from.
 
 mod bounds;
 mod bundle;
@@ -18,12 +18,14 @@ mod invariant;
 mod judge;
 mod links;
 mod lint;
+mod memory;
 mod nearest;
 mod obligation;
 mod placeless;
 mod print;
 #[cfg(feature = "prove")]
 pub mod proof;
+mod reading;
 mod reads;
 mod schema;
 mod slice;
@@ -45,16 +47,20 @@ pub use bundle::{
     MAX_PACKED, MAX_SIGNATURE, Manifest, NewKey, PublicKeys, SigningKey, Verified,
 };
 pub use entities::Principal;
-pub use explain::{Clause, Condition, Explanation, Fact, Given, Nearest, PolicyView, Reach, State};
+pub use explain::{
+    Clause, Condition, Explanation, Fact, Given, Nearest, Offer, PolicyView, Reach, State,
+};
 pub use invariant::Invariants;
 pub use judge::{Judgement, Question};
 pub use lint::{Rule, Surroundings, Warning};
+pub use memory::{CacheSettings, DecisionSettings, Memory};
 pub use print::{VOCABULARY, schema_text};
 pub use reads::ReadSet;
 pub use statics::MAX_ENTITIES;
 pub use whole::Whole;
 
-use crate::model::{IdentityAttributes, Operation, Problem, VerifiedIdentity};
+use crate::model::{DecisionCache, IdentityAttributes, Operation, Problem, VerifiedIdentity};
+use judge::Finding;
 use schema::{action_entity, resource_kind};
 use slice::{CompiledPolicy, Index, Slice};
 use source::Sources;
@@ -181,7 +187,7 @@ impl Policies {
     #[must_use]
     pub fn judge_with_shadow(&self, question: Question<'_>) -> Judgement {
         match self.shadow_slices.get(&question.matched.operation.id) {
-            Some(slice) => self.judge_all(slice, question),
+            Some(slice) => judge_all(question, &mut |one| slice.judge(&self.statics, one)),
             None => self.judge(question),
         }
     }
@@ -190,24 +196,42 @@ impl Policies {
     #[must_use]
     pub fn judge(&self, question: Question<'_>) -> Judgement {
         match self.slices.get(&question.matched.operation.id) {
-            Some(slice) => self.judge_all(slice, question),
-            None => Judgement::impossible("the operation has no action in the schema"),
+            Some(slice) => judge_all(question, &mut |one| slice.judge(&self.statics, one)),
+            None => no_action().into_judgement(),
         }
     }
 
-    /// Judges who asks, and whom they act for: a right that is delegated is one that both have.
-    fn judge_all(&self, slice: &Slice, question: Question<'_>) -> Judgement {
-        let judgement = slice.judge(&self.statics, question);
-        match &question.principal.0.subject {
-            None => judgement,
-            Some(principal) => judgement.and(self.judge_all(
-                slice,
-                Question {
-                    principal,
-                    ..question
-                },
-            )),
+    /// Judges one request as [`Policies::judge`] does, or says what was judged when everything that policies can read was
+    /// the same. Who asks and whom they act for are looked up apart: it is a hit where both are.
+    #[must_use]
+    pub fn recall(&self, question: Question<'_>, memory: &Memory) -> (Judgement, DecisionCache) {
+        let Some(slice) = self.slices.get(&question.matched.operation.id) else {
+            return (no_action().into_judgement(), DecisionCache::Bypass);
+        };
+        let mut recalled = DecisionCache::Hit;
+        let judgement = judge_all(question, &mut |one| {
+            let (judgement, how) = self.recall_one(slice, one, memory);
+            recalled = recalled.and(how);
+            judgement
+        });
+        (judgement, recalled)
+    }
+
+    fn recall_one(
+        &self,
+        slice: &Slice,
+        question: Question<'_>,
+        memory: &Memory,
+    ) -> (Judgement, DecisionCache) {
+        let Some(key) = memory.key(slice, question) else {
+            return (slice.judge(&self.statics, question), DecisionCache::Bypass);
+        };
+        if let Some(known) = memory.get(&key) {
+            return (known.judgement(), DecisionCache::Hit);
         }
+        let found = Arc::new(slice.find(&self.statics, question));
+        memory.keep(key, Arc::clone(&found));
+        (found.judgement(), DecisionCache::Miss)
     }
 
     /// Each policy's id, and the file and line where it stands; in no order.
@@ -267,6 +291,28 @@ impl Policies {
     pub fn reads(&self, operation: &Operation, principal: &Principal) -> Option<&ReadSet> {
         self.slices.get(&operation.id)?.reads(principal.0.kind)
     }
+}
+
+/// Judges who asks, and whom they act for: a right that is delegated is one that both have.
+fn judge_all(
+    question: Question<'_>,
+    judge: &mut dyn FnMut(Question<'_>) -> Judgement,
+) -> Judgement {
+    let judgement = judge(question);
+    match &question.principal.0.subject {
+        None => judgement,
+        Some(principal) => judgement.and(judge_all(
+            Question {
+                principal,
+                ..question
+            },
+            judge,
+        )),
+    }
+}
+
+fn no_action() -> Finding {
+    Finding::impossible("the operation has no action in the schema")
 }
 
 /// Both, or everything that is wrong with either.

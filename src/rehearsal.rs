@@ -7,12 +7,14 @@
 //! | Envoy's `CheckRequest`, protobuf JSON | `attributes` | `check` | proven by its credential, or refused |
 //!
 //! One document, one request, one reading: a member twice, an unknown member, or members of two forms are errors. `lines`
-//! reads documents from a stream, `answer` writes what was decided.
+//! reads documents from a stream, `answer` writes what was decided, `record` keeps a decision so that it can be explained,
+//! and its request judged again.
 
 mod answer;
 mod authzen;
 mod check;
 mod lines;
+pub mod record;
 mod wire;
 
 use jiff::Timestamp;

@@ -27,13 +27,14 @@ pub mod metrics;
 pub mod traces;
 
 mod counted;
+mod introspections;
 mod observed;
 mod operations;
 #[cfg(test)]
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, Observation};
+pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};
@@ -163,6 +164,12 @@ impl Telemetry {
     /// Counts a check whose caller went away before the verdict.
     pub fn cancelled(&self) {
         self.metrics.cancelled();
+    }
+
+    /// Counts a question about an opaque token: by its outcome, one of a closed list, and by the time it took where it was
+    /// asked at all.
+    pub fn introspected(&self, outcome: &'static str, took: Option<Duration>) {
+        self.metrics.introspected(outcome, took);
     }
 
     /// Sets the function that gauges ask, once. It is called several times whenever metrics are read, from threads that

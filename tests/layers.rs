@@ -30,12 +30,14 @@ const LAYERS: [&[&str]; 8] = [
 
 /// Crates (by the beginning of their names) that only some modules may name, in code. Where a module is listed, so is
 /// everything below it.
-const CRATES: [(&str, &[&str]); 4] = [
+const CRATES: [(&str, &[&str]); 5] = [
     ("cedar", &["policy"]),
     // Exporters speak OTLP, whose metadata and TLS settings are tonic's types.
     ("tonic", &["envoy", "telemetry::collector"]),
     // Checks from files are read by the same code as checks from Envoy, so they become its messages first.
     ("prost", &["envoy", "rehearsal"]),
+    // What certificates say is read in one place.
+    ("x509", &["identity::certificate"]),
     // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",

@@ -15,35 +15,54 @@ const ROUNDS: usize = 5;
 /// How long one turn goes on. A number of requests rather than a time, so that CPU time can be told a request.
 const TURN: Until = Until::Requests(80_000);
 
-/// `grpc_ratio_allow_all`: requests a second, as a share of what allow-all answers.
+/// `grpc_ratio_allow_all` and `grpc_ratio_allow_all_memo`: requests a second, as a share of what allow-all answers, where
+/// policies are asked for every request and where judgements are remembered.
 pub(crate) fn against_allow_all() -> Result<()> {
-    let cardea = Cardea::on_tcp()?;
+    let plain = Cardea::without_memory()?;
+    let memo = Cardea::on_tcp()?;
     let allow_all = AllowAll::start()?;
-    let message = cardea.one_message()?;
-    client::assert_allows(&allow_all.target, &fs::read(&message)?)?;
-    let mut ratios = Vec::new();
-    let mut turns: [Vec<Turn>; 2] = Default::default();
+    let messages = [plain.one_message()?, memo.one_message()?];
+    client::assert_allows(&allow_all.target, &fs::read(&messages[0])?)?;
+    let mut ratios: [Vec<f64>; 2] = Default::default();
+    let mut turns: [Vec<Turn>; 3] = Default::default();
     for _ in 0..ROUNDS {
-        let before = cardea.allowed()?;
-        let own = turn(&cardea.process, &cardea.target, &message)?;
-        let answered = cardea.allowed()? - before;
-        if answered < own.load.succeeded || cardea.denied()? > 0 {
-            return Err("not every answer was an allow".into());
+        let asked = allowing_turn(&plain, &messages[0], "bypass")?;
+        let remembered = allowing_turn(&memo, &messages[1], "hit")?;
+        let other = turn(&allow_all.process, &allow_all.target, &messages[0])?;
+        ratios[0].push(asked.load.per_second / other.load.per_second);
+        ratios[1].push(remembered.load.per_second / other.load.per_second);
+        for (turns, turn) in turns.iter_mut().zip([asked, remembered, other]) {
+            turns.push(turn);
         }
-        let other = turn(&allow_all.process, &allow_all.target, &message)?;
-        ratios.push(own.load.per_second / other.load.per_second);
-        turns[0].push(own);
-        turns[1].push(other);
     }
-    for (name, turns) in ["cardea", "allow-all"].into_iter().zip(&turns) {
+    for (name, turns) in ["plain", "memo", "allow-all"].into_iter().zip(&turns) {
         let rate = median(turns.iter().map(|turn| turn.load.per_second).collect());
         let cpu_us = median(turns.iter().map(|turn| turn.cpu_us).collect());
         note(&format!(
             "{name}: {rate:.0} requests/s at saturation, {cpu_us:.1} us of CPU a request"
         ));
     }
-    figure("grpc_ratio_allow_all", median(ratios), "ratio");
+    let [plain, memo] = ratios.map(median);
+    figure("grpc_ratio_allow_all", plain, "ratio");
+    figure("grpc_ratio_allow_all_memo", memo, "ratio");
     Ok(())
+}
+
+/// A turn whose every answer is an allow, judged the way it is said to be: the server's own counters are asked.
+fn allowing_turn(server: &Cardea, message: &Path, way: &str) -> Result<Turn> {
+    let label = format!("result=\"{way}\"");
+    let looked = |server: &Cardea| server.counted("cardea_decision_cache_lookups_total", &label);
+    let before = (server.allowed()?, looked(server)?);
+    let turn = turn(&server.process, &server.target, message)?;
+    let allowed = server.allowed()? - before.0;
+    let judged_so = looked(server)? - before.1;
+    if allowed < turn.load.succeeded || server.denied()? > 0 {
+        return Err("not every answer was an allow".into());
+    }
+    if judged_so < allowed.saturating_sub(1) {
+        return Err(format!("of {allowed} judgements {judged_so} were a {way}").into());
+    }
+    Ok(turn)
 }
 
 /// `uds_over_tcp_cpu`: CPU time a request of the server over a Unix socket, as a share of that over TCP.

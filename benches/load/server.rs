@@ -25,24 +25,30 @@ pub(crate) struct Cardea {
 impl Cardea {
     /// Starts the release binary on a free TCP port, with a bundle of 100 policies.
     pub(crate) fn on_tcp() -> Result<Self> {
-        Self::start(World::new(100)?, Target::Tcp(free_port()?))
+        Self::start(World::new(100)?, Target::Tcp(free_port()?), "")
+    }
+
+    /// The same, with nothing remembered of judgements: policies are asked for every request.
+    pub(crate) fn without_memory() -> Result<Self> {
+        let settings = "decisions: { cache: { entries: 0 } }";
+        Self::start(World::new(100)?, Target::Tcp(free_port()?), settings)
     }
 
     /// The same on a Unix socket.
     pub(crate) fn on_unix_socket() -> Result<Self> {
         let world = World::new(100)?;
         let socket = world.folder().join("cardea.sock");
-        Self::start(world, Target::Unix(socket))
+        Self::start(world, Target::Unix(socket), "")
     }
 
-    fn start(world: World, target: Target) -> Result<Self> {
+    fn start(world: World, target: Target, more: &str) -> Result<Self> {
         let admin = free_port()?;
         let listen = match &target {
             Target::Tcp(port) => format!("127.0.0.1:{port}"),
             Target::Unix(path) => format!("unix:{}", path.display()),
         };
         let config = world.folder().join("cardea.yaml");
-        let settings = world.settings(&listen, &format!("127.0.0.1:{admin}"), "");
+        let settings = world.settings(&listen, &format!("127.0.0.1:{admin}"), more);
         fs::write(&config, settings)?;
         let process = launch(
             Command::new(binary())

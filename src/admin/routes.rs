@@ -1,4 +1,6 @@
-//! What can be asked. Reading only: there is no route that changes anything.
+//! What can be asked. Reading only, but for revocations, which ask for a secret.
+
+mod revocations;
 
 use axum::Router;
 use axum::body::HttpBody;
@@ -10,6 +12,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
 
+use super::changes::Secret;
 use super::{Readiness, Views};
 
 const INDEX: &str = "Cardea\n
@@ -18,10 +21,16 @@ const INDEX: &str = "Cardea\n
 /metrics  metrics in the Prometheus text format
 /shadow   what shadow policies and the candidate bundle would have decided otherwise
 /version  which version this is
+
+With the secret of `admin.token`:
+GET /revocations          what is no longer trusted
+POST /revocations         take trust back
+DELETE /revocations/{id}  take that back
 ";
 
 /// Every route.
-pub(super) fn all(views: Views) -> Router {
+pub(super) fn all(views: Views, secret: Option<Secret>) -> Router {
+    let revocations = revocations::all(views.revocations.clone(), secret);
     Router::new()
         .route("/", get(async || INDEX))
         .route("/live", get(async || Json(json!({ "live": true }))))
@@ -34,6 +43,7 @@ pub(super) fn all(views: Views) -> Router {
         .route("/version", get(version))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(views)
+        .merge(revocations)
         .layer(from_fn(guard))
 }
 
@@ -56,9 +66,9 @@ async fn version() -> impl IntoResponse {
     Json(json!({ "name": "cardea", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// No question here has a body, so a request with one is refused unread. No answer is to be kept or guessed at.
+/// Only what is told has a body; any other request with one is refused unread. No answer is to be kept or guessed at.
 async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if request.body().is_end_stream() {
+    let mut response = if request.body().is_end_stream() || revocations::takes_body(&request) {
         next.run(request).await
     } else {
         StatusCode::PAYLOAD_TOO_LARGE.into_response()

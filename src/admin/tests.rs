@@ -37,6 +37,7 @@ impl Served {
             }),
             metrics: Arc::new(|| "cardea_ready 1\n".to_owned()),
             shadow: Arc::new(|| serde_json::json!({})),
+            revocations: calls(),
         };
         let admin = Admin::bind(&settings, views).await.unwrap();
         let address = admin.local_addr().unwrap();
@@ -64,6 +65,33 @@ impl Served {
     async fn ask(&self, method: &str, path: &str) -> String {
         let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         self.raw(&request).await
+    }
+}
+
+/// Revocations that say what they were asked.
+fn calls() -> RevocationCalls {
+    RevocationCalls {
+        list: Arc::new(|| serde_json::json!({ "total": 0 })),
+        apply: Arc::new(|body| {
+            let body = String::from_utf8(body).unwrap();
+            let outcome = match body.as_str() {
+                "wrong" => Outcome::Mistaken,
+                "full" => Outcome::Full,
+                "conflict" => Outcome::Conflict,
+                "unsaved" => Outcome::Unsaved,
+                _ => Outcome::Done,
+            };
+            Box::pin(async move { (outcome, serde_json::json!({ "told": body })) })
+        }),
+        lift: Arc::new(|id| {
+            let known = id == "known";
+            let outcome = if known {
+                Outcome::Done
+            } else {
+                Outcome::Unknown
+            };
+            Box::pin(async move { (outcome, serde_json::json!({ "id": id })) })
+        }),
     }
 }
 
@@ -249,6 +277,7 @@ async fn a_taken_port_and_wrong_settings_are_problems() {
         readiness: Arc::new(|| Readiness::Ready),
         metrics: Arc::new(String::new),
         shadow: Arc::new(|| serde_json::json!({})),
+        revocations: calls(),
     };
     let mut settings = Settings {
         address: served.address,
@@ -265,4 +294,148 @@ async fn a_taken_port_and_wrong_settings_are_problems() {
     assert_eq!(Admin::bind(&settings, views).await.unwrap_err().len(), 3);
     let unknown = serde_json::from_str::<Settings>(r#"{"adress":"127.0.0.1:1"}"#);
     assert!(unknown.is_err());
+}
+
+const SECRET: &str = "0123456789abcdef";
+
+/// An endpoint whose changes need [`SECRET`].
+async fn guarded() -> (Served, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let served = Served::start(|settings| settings.token = Some(SecretRef::File(path))).await;
+    (served, folder)
+}
+
+impl Served {
+    async fn call(&self, line: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        self.raw(&format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+}
+
+const CALLS: [&str; 3] = [
+    "GET /revocations",
+    "POST /revocations",
+    "DELETE /revocations/known",
+];
+
+#[tokio::test]
+async fn g1_changes_are_off_until_there_is_a_secret() {
+    let served = Served::start(|_| {}).await;
+    for call in CALLS {
+        for headers in [
+            "",
+            "authorization: Bearer \r\n",
+            "authorization: Bearer None\r\n",
+        ] {
+            assert_eq!(
+                status(&served.call(call, headers, "").await),
+                "403",
+                "{call}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn g1_changes_need_the_secret_to_the_letter() {
+    let (served, _folder) = guarded().await;
+    for call in CALLS {
+        for headers in [
+            String::new(),
+            "authorization: Bearer\r\n".to_owned(),
+            "authorization: Bearer \r\n".to_owned(),
+            format!("authorization: {SECRET}\r\n"),
+            format!("authorization: Basic {SECRET}\r\n"),
+            format!("authorization: Bearer {SECRET}0\r\n"),
+            format!("authorization: Bearer  {SECRET}\r\n"),
+            format!("authorization: Bearer {}\r\n", SECRET.trim_end_matches('f')),
+            format!("authorization: Bearer {}\r\n", SECRET.to_uppercase()),
+            format!("authorization: Bearer x\r\nauthorization: Bearer {SECRET}\r\n"),
+            format!("cookie: token={SECRET}\r\n"),
+        ] {
+            let answer = served.call(call, &headers, "").await;
+            assert_eq!(status(&answer), "401", "{call} {headers}");
+            assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
+            assert!(!answer.contains(SECRET));
+        }
+        let good = format!("authorization: bearer {SECRET}\r\n");
+        assert_eq!(status(&served.call(call, &good, "").await), "200", "{call}");
+    }
+    // Reading metrics needs none, and gives none away.
+    assert_eq!(status(&served.ask("GET", "/metrics").await), "200");
+}
+
+#[tokio::test]
+async fn what_became_of_a_change_is_its_status() {
+    let (served, _folder) = guarded().await;
+    let good = format!("authorization: Bearer {SECRET}\r\n");
+    for (told, expected) in [
+        ("alice", "200"),
+        ("wrong", "400"),
+        ("full", "503"),
+        ("conflict", "409"),
+        ("unsaved", "500"),
+    ] {
+        let answer = served.call("POST /revocations", &good, told).await;
+        assert_eq!(status(&answer), expected);
+        assert_eq!(body(&answer), format!(r#"{{"told":"{told}"}}"#));
+        assert!(answer.contains("cache-control: no-store"));
+    }
+    let unknown = served.call("DELETE /revocations/other", &good, "").await;
+    assert_eq!(status(&unknown), "404");
+    for (call, expected) in [
+        ("PUT /revocations", "405"),
+        ("POST /revocations/known", "405"),
+        ("GET /revocations/known", "405"),
+    ] {
+        assert_eq!(
+            status(&served.call(call, &good, "").await),
+            expected,
+            "{call}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_told_may_have_a_body_and_that_is_bounded() {
+    let (served, _folder) = guarded().await;
+    let good = format!("authorization: Bearer {SECRET}\r\n");
+    for call in [
+        "GET /revocations",
+        "DELETE /revocations/known",
+        "POST /metrics",
+    ] {
+        let answer = served.call(call, &good, "x").await;
+        assert_eq!(status(&answer), "413", "{call}");
+    }
+    let long = "x".repeat(17 << 10);
+    let answer = served.call("POST /revocations", &good, &long).await;
+    // The answer can be lost where the client is still sending when the connection is closed.
+    assert!(matches!(status(&answer), "413" | ""), "{answer}");
+    let unasked = served.call("POST /revocations", "", &long).await;
+    assert!(matches!(status(&unasked), "401" | ""), "{unasked}");
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_had_or_is_weak_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    for text in ["", "short", "0123456789 abcdef", "0123456789abcd\u{e9}"] {
+        std::fs::write(&path, text).unwrap();
+        let problem = Secret::resolve(&SecretRef::File(path.clone())).unwrap_err();
+        assert!(problem.message.contains("admin.token"), "{problem}");
+        assert!(text.is_empty() || !problem.to_string().contains(text));
+    }
+    let missing = SecretRef::File(folder.path().join("none"));
+    assert!(Secret::resolve(&missing).is_err());
+    let secret = Secret::resolve(&SecretRef::File(path.clone()));
+    assert!(secret.is_err());
+    std::fs::write(&path, SECRET).unwrap();
+    let secret = Secret::resolve(&SecretRef::File(path)).unwrap();
+    assert_eq!(format!("{secret:?}"), "Secret");
 }

@@ -41,7 +41,7 @@ pub(super) struct AccessCommand {
     #[arg(long, value_name = "ID", conflicts_with_all = ["principal", "roles", "groups", "scopes", "audiences", "subject", "issuer", "tenant"])]
     operation: Option<String>,
     /// Recorded decisions (JSON lines, each with `policies`): show the permits none of them names
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "decisions", value_name = "FILE")]
     used: Option<PathBuf>,
     /// As JSON
     #[arg(long)]

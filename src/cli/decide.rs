@@ -1,26 +1,16 @@
 //! `cardea decide`: requests in, decisions out, one JSON object a line each.
 
+use std::fs::File;
 use std::io::{BufReader, BufWriter, ErrorKind, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use jiff::Timestamp;
-use tokio::runtime::{Builder, Runtime};
 
 use super::ConfigArgument;
-use crate::app;
-use crate::config::Config;
-use crate::envoy::request::{self, Call};
-use crate::identity::Identity;
-use crate::model::{Clock, Decision, ManualClock, Problem, SystemClock};
-use crate::pipeline::trial::Staging;
-use crate::pipeline::{Road, Snapshot};
-use crate::policy::Principal;
-use crate::rehearsal::{Answer, Asking, Form, Line, Lines, MAX_LINE, NoRequest, Reader};
-
-/// How long the first of Envoy's checks waits for the issuers' keys. Without them it is answered as the server answers.
-const KEYS: Duration = Duration::from_secs(10);
+use super::desk::{Desk, Format, broken};
+use crate::model::{Decision, Problem};
+use crate::rehearsal::record::{self, Record};
+use crate::rehearsal::{Answer, Line, Lines, MAX_LINE, NoRequest};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DecideCommand {
@@ -32,27 +22,18 @@ pub(super) struct DecideCommand {
     /// Judge as of this time (RFC 3339) where a request names none; by default, now
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+    /// Append each decision to this file, as `explain` and `replay` read them
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Exit with 1 if a line was no request
     #[arg(long)]
     strict: bool,
 }
 
-/// How requests are written.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    /// Each line's members tell
-    Auto,
-    /// As cases of policy tests
-    Case,
-    /// AuthZEN evaluation requests
-    Authzen,
-    /// Envoy's `CheckRequest` in protobuf JSON
-    Envoy,
-}
-
 /// Decides line by line until there are no more. Returns whether each was a request, or it does not matter.
 pub(super) fn run(command: &DecideCommand) -> Result<bool, Vec<Problem>> {
-    let mut desk = Desk::open(command)?;
+    let mut desk = Desk::open(&command.config, command.at)?;
+    let mut keeper = command.record.as_deref().map(Keeper::open).transpose()?;
     let mut lines = Lines::new(BufReader::new(std::io::stdin().lock()));
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut well = true;
@@ -60,25 +41,34 @@ pub(super) fn run(command: &DecideCommand) -> Result<bool, Vec<Problem>> {
         let line = match lines.read() {
             Ok(Some(line)) => line,
             Ok(None) => break,
-            Err(error) => return Err(broken("read standard input", &error)),
+            Err(error) => return Err(broken("read standard input", &error, Path::new("-"))),
         };
-        let answer = desk
-            .line(&line)
-            .map_err(|problem| NoRequest::of(number, problem));
-        well &= answer.is_ok();
+        let decided = decide(&mut desk, &line, command.format);
+        well &= decided.is_ok();
+        if let (Some(keeper), Ok(decision)) = (&mut keeper, &decided) {
+            keeper.keep(decision)?;
+        }
+        let answer = decided.as_ref().map(Answer::of);
+        let answer = answer.map_err(|problem| NoRequest::of(number, problem.clone()));
         // Whoever waits for an answer before it asks again must not wait for ever.
         let waiting = lines.source().buffer().is_empty();
         match write(&mut out, &answer, waiting) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(broken("write to standard output", &error)),
+            Err(error) => return Err(broken("write to standard output", &error, Path::new("-"))),
             Ok(()) => {}
         }
     }
     Ok(well || !command.strict)
 }
 
-fn broken(what: &str, error: &std::io::Error) -> Vec<Problem> {
-    vec![Problem::new(format!("cannot {what}: {error}"))]
+fn decide(desk: &mut Desk, line: &Line<'_>, format: Format) -> Result<Decision, Problem> {
+    match line {
+        Line::Text(text) => desk.decide(text, format.form()),
+        Line::TooLong => {
+            let limit = MAX_LINE / 1024 / 1024;
+            Err(Problem::new(format!("the line is longer than {limit} MiB")))
+        }
+    }
 }
 
 fn write(
@@ -94,104 +84,23 @@ fn write(
     if flush { out.flush() } else { Ok(()) }
 }
 
-/// Everything decisions are made with.
-struct Desk {
-    config: Config,
-    snapshot: Snapshot,
-    staging: Staging,
-    clock: Arc<dyn Clock>,
-    form: Option<Form>,
-    proof: Option<Proof>,
+/// Appends decisions to a file.
+struct Keeper<'c> {
+    path: &'c Path,
+    file: File,
 }
 
-/// What proves callers: only where a line needs it, since it fetches keys.
-struct Proof {
-    runtime: Runtime,
-    identity: Arc<Identity<Principal>>,
-}
-
-impl Desk {
-    fn open(command: &DecideCommand) -> Result<Self, Vec<Problem>> {
-        let config = command.config.load()?;
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let clock: Arc<dyn Clock> = match command.at {
-            Some(at) => Arc::new(ManualClock::at(at)),
-            None => Arc::new(SystemClock),
-        };
-        Ok(Self {
-            snapshot: Snapshot::load(&config.bundle.path, &*clock)?,
-            staging: app::staging(&config, Arc::clone(&clock))?,
-            form: match command.format {
-                Format::Auto => None,
-                Format::Case => Some(Form::Case),
-                Format::Authzen => Some(Form::Authzen),
-                Format::Envoy => Some(Form::Envoy),
-            },
-            config,
-            clock,
-            proof: None,
-        })
+impl<'c> Keeper<'c> {
+    fn open(path: &'c Path) -> Result<Self, Vec<Problem>> {
+        let file = record::append(path);
+        let file = file.map_err(|error| broken("open the file of decisions", &error, path))?;
+        Ok(Self { path, file })
     }
 
-    fn line(&mut self, line: &Line<'_>) -> Result<Answer, Problem> {
-        let Line::Text(text) = line else {
-            let limit = MAX_LINE / 1024 / 1024;
-            return Err(Problem::new(format!("the line is longer than {limit} MiB")));
-        };
-        let reader = Reader {
-            snapshot: &self.snapshot,
-            staging: &self.staging,
-            now: self.clock.now(),
-        };
-        let decision = match reader.read(text, self.form)? {
-            Asking::Supposed(supposed) => self.snapshot.rehearse(*supposed),
-            Asking::Check(check) => {
-                let call = Call::read(&http::HeaderMap::new(), &*self.clock);
-                let asked = request::read(*check, call, &self.config.request);
-                self.prove(asked)?
-            }
-        };
-        Ok(Answer::of(&decision))
-    }
-
-    fn prove(&mut self, asked: crate::model::Asked) -> Result<Decision, Problem> {
-        let proof = match self.proof.take() {
-            Some(proof) => proof,
-            None => Proof::start(&self.config, &self.clock)?,
-        };
-        let road = Road {
-            snapshot: &self.snapshot,
-            identity: &proof.identity,
-            context: &self.staging.context,
-        };
-        let decision = proof.runtime.block_on(road.decide(asked));
-        self.proof = Some(proof);
-        Ok(decision)
-    }
-}
-
-impl Proof {
-    fn start(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Problem> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| Problem::new(format!("cannot start a runtime: {error}")))?;
-        let started = Identity::start(&config.identity, Arc::clone(clock), runtime.handle());
-        let identity = started.map_err(|problems| {
-            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Problem::new(all.join("; "))
-        })?;
-        let mut ready = identity.readiness();
-        // Late keys are no mistake here: the check is then answered as the server would answer it.
-        let _ = runtime.block_on(async {
-            tokio::time::timeout(KEYS, ready.wait_for(|ready| *ready))
-                .await
-                .is_ok()
-        });
-        Ok(Self { runtime, identity })
+    /// Each record is written in one piece, before its answer: whoever has the answer finds the record.
+    fn keep(&mut self, decision: &Decision) -> Result<(), Vec<Problem>> {
+        let line = Record::of(decision).line().map_err(std::io::Error::from);
+        let written = line.and_then(|line| self.file.write_all(&line));
+        written.map_err(|error| broken("write to the file of decisions", &error, self.path))
     }
 }

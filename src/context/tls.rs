@@ -15,6 +15,7 @@ pub(super) fn facts(request: &AccessRequest, certificates: ClientCertificates) -
     TlsFacts {
         mutual: certificates == ClientCertificates::Validated && (named || certified),
         sni: request.sni.as_deref().and_then(server_name),
+        peer: None,
     }
 }
 

@@ -172,9 +172,11 @@ fn status(reason: &Reason) -> (Http, Grpc) {
         Reason::NotFound => (Http::NotFound, Grpc::NotFound),
         Reason::Retired => (Http::Gone, Grpc::NotFound),
         Reason::TooManyRequests => (Http::TooManyRequests, Grpc::ResourceExhausted),
-        Reason::NotReady | Reason::DeadlineTooNear | Reason::KeysUnavailable | Reason::Internal => {
-            (Http::Unavailable, Grpc::Unavailable)
-        }
+        Reason::NotReady
+        | Reason::DeadlineTooNear
+        | Reason::KeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::Internal => (Http::Unavailable, Grpc::Unavailable),
     }
 }
 

@@ -5,12 +5,13 @@
 //! on the route.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scheme::SchemeName;
-use crate::model::{AccessRequest, Problem};
+use crate::model::{AccessRequest, Challenge, Problem};
 
 /// Which schemes some operations accept. Every condition that is given has to hold; a condition that lists several
 /// holds with one of them.
@@ -44,18 +45,33 @@ pub(super) struct Acceptance {
 pub(super) struct Accepted {
     order: Vec<SchemeName>,
     combine: Vec<(SchemeName, SchemeName)>,
+    /// What a caller without a credential is told.
+    pub(super) challenges: Arc<[Challenge]>,
 }
 
 impl Acceptance {
-    /// What these rules say; `configured` are the schemes there are.
-    pub(super) fn new(rules: &[RouteSettings], configured: Vec<SchemeName>) -> Self {
+    /// What these rules say; `configured` are the schemes there are, and `challenge` what callers are told of each.
+    pub(super) fn new(
+        rules: &[RouteSettings],
+        configured: Vec<SchemeName>,
+        challenge: impl Fn(SchemeName) -> Option<Challenge>,
+    ) -> Self {
+        let accepted = |order: Vec<SchemeName>, combine| {
+            let mut challenges: Vec<Challenge> =
+                order.iter().copied().filter_map(&challenge).collect();
+            // Two schemes may share one way of being sent.
+            challenges.dedup();
+            Accepted {
+                order,
+                combine,
+                challenges: challenges.into(),
+            }
+        };
+        let of = |rule: &RouteSettings| accepted(rule.schemes.clone(), rule.combine.clone());
         Self {
-            accepted: rules.iter().map(Accepted::of).collect(),
+            accepted: rules.iter().map(of).collect(),
             rules: rules.to_vec(),
-            otherwise: Accepted {
-                order: configured,
-                combine: Vec::new(),
-            },
+            otherwise: accepted(configured, Vec::new()),
         }
     }
 
@@ -69,13 +85,6 @@ impl Acceptance {
 }
 
 impl Accepted {
-    fn of(rule: &RouteSettings) -> Self {
-        Self {
-            order: rule.schemes.clone(),
-            combine: rule.combine.clone(),
-        }
-    }
-
     /// Whether this scheme counts.
     pub(super) fn takes(&self, scheme: SchemeName) -> bool {
         self.order.contains(&scheme)
@@ -159,7 +168,7 @@ mod tests {
     use super::*;
 
     fn acceptance(rules: &[RouteSettings]) -> Acceptance {
-        Acceptance::new(rules, SchemeName::ALL.to_vec())
+        Acceptance::new(rules, SchemeName::ALL.to_vec(), |_| None)
     }
 
     fn rule(text: &str) -> RouteSettings {

@@ -1,7 +1,12 @@
 //! What is remembered of credentials: proofs in one place, refusals in another, both bounded.
 //!
 //! Entries are found by a keyed hash of the whole credential. A refused credential never enters the place of the good
-//! ones, so a flood of forgeries cannot push a good one out.
+//! ones, so a flood of forgeries cannot push a good one out. A proof counts only while nothing revoked it: that is asked
+//! with every look, and costs two atomic reads where nothing was revoked since.
+
+mod index;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +18,11 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
+use self::index::{Evictable, Index};
 use super::denial::Denial;
 use super::digest::{Digest, Ready};
 use super::ground::Ground;
+use super::revocation::Revocations;
 use super::scheme::Proven;
 use super::settings::CacheSettings;
 use crate::model::{Arrival, Caller, Refusal, SnapshotId, VerifiedIdentity};
@@ -30,6 +37,10 @@ pub struct Known<P> {
     remembered_until: Instant,
     /// What is left until `remembered_until`, counted from when this entry was made.
     life: Duration,
+    /// Its number in the index.
+    serial: u64,
+    /// The generation of revocations at which it was last found good.
+    unrevoked: AtomicU64,
 }
 
 impl<P> Known<P> {
@@ -59,8 +70,11 @@ impl<P> Known<P> {
     }
 
     /// The same proof with a principal made for another snapshot. It is remembered no longer than before.
-    fn finished_for(&self, snapshot: &SnapshotId, principal: P, now: Instant) -> Self {
+    fn finished_for(&self, moment: Moment<'_>, principal: P, serial: u64) -> Self {
+        let (snapshot, now) = (moment.snapshot, moment.arrival.started);
         Self {
+            serial,
+            unrevoked: AtomicU64::new(self.unrevoked.load(Ordering::Relaxed)),
             identity: Arc::clone(&self.identity),
             principal,
             snapshot: snapshot.clone(),
@@ -93,10 +107,14 @@ pub(super) enum Memory<P> {
     Nothing,
 }
 
+type Good<P> = Moka<Digest, Arc<Known<P>>, Ready>;
+
 /// The two memories.
 pub(super) struct Cache<P> {
-    good: Moka<Digest, Arc<Known<P>>, Ready>,
+    good: Good<P>,
+    index: Arc<Index>,
     refused: Moka<Digest, Refused, Ready>,
+    revocations: Arc<Revocations>,
     ttl: Duration,
     refused_ttl: Duration,
     hits: AtomicU64,
@@ -121,18 +139,29 @@ pub(super) struct Moment<'a> {
 }
 
 impl<P: Send + Sync + 'static> Cache<P> {
-    pub(super) fn new(settings: &CacheSettings) -> Self {
-        let good = Moka::builder()
+    pub(super) fn new(settings: &CacheSettings, revocations: Arc<Revocations>) -> Self {
+        let index = Arc::new(Index::default());
+        let indexed = Arc::clone(&index);
+        let good: Good<P> = Moka::builder()
             .max_capacity(settings.capacity)
             .expire_after(Life)
+            .eviction_listener(move |_, known: Arc<Known<P>>, _| {
+                indexed.remove(&known.identity, known.serial);
+            })
             .build_with_hasher(Ready);
+        revocations.evict_from(Box::new(Evictable {
+            good: good.clone(),
+            index: Arc::clone(&index),
+        }));
         let refused = Moka::builder()
             .max_capacity(settings.refused_capacity)
             .time_to_live(settings.refused_ttl.0)
             .build_with_hasher(Ready);
         Self {
             good,
+            index,
             refused,
+            revocations,
             ttl: settings.ttl.0,
             refused_ttl: settings.refused_ttl.0,
             hits: AtomicU64::new(0),
@@ -147,6 +176,12 @@ impl<P: Send + Sync + 'static> Cache<P> {
         if let Some(known) = self.good.get(&moment.digest)
             && known.stands(moment.arrival)
         {
+            if let Err(denial) = self.unrevoked(&known, moment) {
+                count(&self.refused_hits);
+                self.good.invalidate(&moment.digest);
+                self.remember_refused(moment, &denial);
+                return Memory::Refused(denial.refusal());
+            }
             count(&self.hits);
             return if known.snapshot == *moment.snapshot {
                 Memory::Known(known)
@@ -165,8 +200,7 @@ impl<P: Send + Sync + 'static> Cache<P> {
 
     /// Remembers a proof under another snapshot, with the principal made for that.
     pub(super) fn renew(&self, moment: Moment<'_>, old: &Known<P>, principal: P) -> Arc<Known<P>> {
-        let renewed = old.finished_for(moment.snapshot, principal, moment.arrival.started);
-        let renewed = Arc::new(renewed);
+        let renewed = self.renewed(old, moment, principal);
         self.good.insert(moment.digest, Arc::clone(&renewed));
         renewed
     }
@@ -187,13 +221,15 @@ impl<P: Send + Sync + 'static> Cache<P> {
             .entry(moment.digest)
             .and_try_compute_with(|entry| {
                 let known = entry.map(moka::Entry::into_value);
-                match known.filter(|known| known.stands(moment.arrival)) {
+                let known = known.filter(|known| known.stands(moment.arrival));
+                if let Some(known) = &known {
+                    self.unrevoked(known, moment)?;
+                }
+                match known {
                     Some(known) if known.snapshot == *moment.snapshot => return Ok(Op::Nop),
                     Some(known) => {
                         let principal = finish(&known.identity);
-                        let now = moment.arrival.started;
-                        let renewed = known.finished_for(moment.snapshot, principal, now);
-                        return Ok(Op::Put(Arc::new(renewed)));
+                        return Ok(Op::Put(self.renewed(&known, moment, principal)));
                     }
                     None => {}
                 }
@@ -201,8 +237,9 @@ impl<P: Send + Sync + 'static> Cache<P> {
                     return Err(denial);
                 }
                 count(&self.judged);
-                match proof() {
-                    Ok(proven) => Ok(Op::Put(Arc::new(self.known(moment, proven, &finish)))),
+                let known = proof().and_then(|proven| self.known(moment, proven, &finish));
+                match known {
+                    Ok(known) => Ok(Op::Put(known)),
                     Err(denial) => {
                         self.remember_refused(moment, &denial);
                         Err(denial)
@@ -232,20 +269,50 @@ impl<P: Send + Sync + 'static> Cache<P> {
                 ground: Some(ground),
                 ..
             } => ground.holds(now),
+            Denial::Revoked(entry) => entry.holds(moment.arrival.at),
             _ => true,
         };
         (stands && now < refused.until).then_some(refused.denial)
     }
 
+    /// Whether nothing revoked what this proof is about.
+    fn unrevoked(&self, known: &Known<P>, moment: Moment<'_>) -> Result<(), Denial> {
+        self.revocations
+            .check(&known.identity, &known.unrevoked, moment.arrival.at)
+            .map_err(Denial::Revoked)
+    }
+
+    /// The same proof for another snapshot, about to be cached.
+    fn renewed(&self, old: &Known<P>, moment: Moment<'_>, principal: P) -> Arc<Known<P>> {
+        let renewed = old.finished_for(moment, principal, self.index.serial());
+        self.indexed(moment, renewed)
+    }
+
+    fn indexed(&self, moment: Moment<'_>, known: Known<P>) -> Arc<Known<P>> {
+        let place = (known.serial, moment.digest);
+        self.index.add(&known.identity, place);
+        Arc::new(known)
+    }
+
+    /// A proof about to be cached.
+    ///
+    /// # Errors
+    /// The denial of a credential that is good and was revoked.
     fn known(
         &self,
         moment: Moment<'_>,
         proven: Proven,
         finish: impl Fn(&VerifiedIdentity) -> P,
-    ) -> Known<P> {
+    ) -> Result<Arc<Known<P>>, Denial> {
+        let unrevoked = AtomicU64::new(0);
+        self.revocations
+            .check(&proven.identity, &unrevoked, moment.arrival.at)
+            .map_err(Denial::Revoked)?;
         let left = proven.valid_until.duration_since(moment.arrival.at);
         let life = self.ttl.min(unsigned(left));
-        Known {
+        let known = Known {
+            serial: self.index.serial(),
+            unrevoked,
             principal: finish(&proven.identity),
             identity: Arc::new(proven.identity),
             snapshot: moment.snapshot.clone(),
@@ -253,7 +320,8 @@ impl<P: Send + Sync + 'static> Cache<P> {
             valid_until: proven.valid_until,
             remembered_until: moment.arrival.started + life,
             life,
-        }
+        };
+        Ok(self.indexed(moment, known))
     }
 
     /// The figures so far. Sizes lag behind by a moment.

@@ -33,13 +33,14 @@ pub(super) struct Rules {
     media_types: Vec<String>,
     skew: SignedDuration,
     max_lifetime: SignedDuration,
+    scheme: &'static str,
     settings: IssuerSettings,
 }
 
 /// The times of a token, checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    expires_at: Timestamp,
+    pub(super) expires_at: Timestamp,
     issued_at: Option<Timestamp>,
     auth_time: Option<Timestamp>,
     /// `exp` and the skew: the first moment at which the token is expired.
@@ -60,8 +61,18 @@ impl Rules {
                 .collect(),
             skew: signed(settings.clock_skew),
             max_lifetime: signed(settings.max_token_lifetime),
+            scheme: match settings.carrier {
+                Carrier::Authorization => "bearer_jwt",
+                Carrier::TransactionToken => "transaction_token",
+            },
             settings,
         }
+    }
+
+    /// The same rules for claims that come another way than in a JWT.
+    pub(super) fn under(mut self, scheme: &'static str) -> Self {
+        self.scheme = scheme;
+        self
     }
 
     /// Everything that can be said against a token before its signature is looked at.
@@ -94,11 +105,25 @@ impl Rules {
         now: Timestamp,
         audience: bool,
     ) -> Result<IdentityAttributes, Wrong> {
+        let times = self.vouched(claims, now, audience)?;
+        self.attributes(claims, times)
+    }
+
+    /// Everything that can be said against claims that somebody vouches for in another way than by signing a token.
+    /// `audience` says whether `aud` is judged.
+    ///
+    /// # Errors
+    /// The fault, and a sentence for operators.
+    pub(super) fn vouched(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+        audience: bool,
+    ) -> Result<Times, Wrong> {
         if audience {
             self.check_audience(claims)?;
         }
-        let times = self.check_times(claims, now)?;
-        self.attributes(claims, times)
+        self.check_times(claims, now)
     }
 
     fn check_algorithm(&self, algorithm: Algorithm) -> Result<(), Wrong> {
@@ -191,10 +216,7 @@ impl Rules {
             claims: exposed(claims, &mapping.expose)?,
             ..IdentityAttributes::of(
                 self.kind(client),
-                match self.settings.carrier {
-                    Carrier::Authorization => "bearer_jwt",
-                    Carrier::TransactionToken => "transaction_token",
-                },
+                self.scheme,
                 (Arc::clone(&self.issuer), subject.to_owned()),
                 times.expires_at,
             )

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::Ground;
+use super::revocation::Entry;
 use super::token::Wrong;
 use crate::model::{CredentialFault as Fault, Reason, Refusal};
 
@@ -15,8 +16,16 @@ pub(super) enum Denial {
         detail: &'static str,
         ground: Option<Arc<Ground>>,
     },
+    /// It was good, and trust in it was taken back. Remembered only while that revocation holds.
+    Revoked(Arc<Entry>),
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
+    /// Too many like it were judged already. Never remembered.
+    TooMany(&'static str),
+    /// The time this request had ended first. Never remembered.
+    TooLate(&'static str),
+    /// It could not be judged: the server that can read it did not say. Never remembered either.
+    IntrospectionUnavailable(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -31,10 +40,27 @@ impl Denial {
         }
     }
 
+    /// A fault that the credential shows of itself.
+    pub(super) fn fault(fault: Fault, detail: &'static str) -> Self {
+        Self::Fault {
+            fault,
+            detail,
+            ground: None,
+        }
+    }
+
     /// Whether the same credential can only fail again: nothing that time or new keys could heal is remembered.
     pub(super) fn lasts(&self) -> bool {
-        let Self::Fault { fault, .. } = self else {
-            return false;
+        let fault = match self {
+            Self::Fault { fault, .. } => fault,
+            Self::Revoked(_) => return true,
+            Self::KeysUnavailable(_)
+            | Self::IntrospectionUnavailable(_)
+            | Self::TooMany(_)
+            | Self::TooLate(_)
+            | Self::Internal(_) => {
+                return false;
+            }
         };
         match fault {
             Fault::NotAToken
@@ -44,7 +70,11 @@ impl Denial {
             | Fault::Issuer
             | Fault::Audience
             | Fault::Signature
-            | Fault::Claims => true,
+            | Fault::Claims
+            | Fault::Certificate
+            | Fault::Unregistered
+            | Fault::Revoked
+            | Fault::Password => true,
             Fault::Malformed
             | Fault::Scheme
             | Fault::TooLong
@@ -52,7 +82,11 @@ impl Denial {
             | Fault::Expired
             | Fault::NotYetValid
             | Fault::Lifetime
-            | Fault::Possession => false,
+            | Fault::Possession
+            | Fault::Misplaced
+
+            // Whoever asked the server remembers that, for a time of its own.
+            | Fault::Inactive => false,
         }
     }
 
@@ -62,7 +96,16 @@ impl Denial {
             Self::Fault { fault, detail, .. } => {
                 Refusal::new(Reason::CredentialInvalid(*fault), *detail)
             }
+            Self::Revoked(_) => Refusal::new(
+                Reason::CredentialInvalid(Fault::Revoked),
+                "the credential was revoked",
+            ),
+            Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
+            Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
+            Self::IntrospectionUnavailable(detail) => {
+                Refusal::new(Reason::IntrospectionUnavailable, *detail)
+            }
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
     }
@@ -93,7 +136,10 @@ mod tests {
             assert!(!Denial::from(Wrong(fault, "")).lasts(), "{fault:?}");
         }
         assert!(!Denial::KeysUnavailable("").lasts());
+        assert!(!Denial::IntrospectionUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
+        assert!(!Denial::TooMany("").lasts());
+        assert!(!Denial::TooLate("").lasts());
         assert!(Denial::from(Wrong(Fault::Signature, "")).lasts());
     }
 }

@@ -1,4 +1,4 @@
-//! Fetching an issuer's keys: by discovery, from a URL, from a file.
+//! Fetching an issuer's keys: by discovery, from a URL, from a file. What other fetches share is here too.
 //!
 //! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
 //! counts, redirects are not followed, proxies named in the environment are not used.
@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use url::Url;
 
@@ -47,6 +48,9 @@ pub(super) enum FetchError {
     /// The discovery document names no URL of keys that may be asked.
     #[error("`{0}` names no acceptable `jwks_uri`")]
     NoKeys(String),
+    /// The discovery document names no URL where tokens may be asked about.
+    #[error("`{0}` names no acceptable `introspection_endpoint`")]
+    NoEndpoint(String),
     /// Longer than [`TIME_LIMIT`].
     #[error("it took longer than 5 seconds")]
     TooSlow,
@@ -68,6 +72,11 @@ pub(super) fn key_url(text: &str) -> Result<Url, FetchError> {
 /// # Errors
 /// Where TLS cannot be set up, such as without any trusted root certificates.
 pub(super) fn client() -> Result<Client, reqwest::Error> {
+    builder().pool_max_idle_per_host(1).build()
+}
+
+/// The beginning of every client of this room: redirects are not followed, nothing is taken from the environment.
+pub(super) fn builder() -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("cardea/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -75,8 +84,6 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
         .no_proxy()
         .connect_timeout(TIME_LIMIT)
         .timeout(TIME_LIMIT)
-        .pool_max_idle_per_host(1)
-        .build()
 }
 
 /// Where one issuer's keys are, ready to be asked.
@@ -101,12 +108,9 @@ impl Fetcher {
             KeyPlace::JwksFile(path) => Place::File(path.clone()),
             KeyPlace::JwksUrl(url) => Place::Url(key_url(url)?),
             KeyPlace::Discovery => {
-                // OIDC Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
-                let base = settings.issuer.trim_end_matches('/');
-                Place::Discovery {
-                    issuer: settings.issuer.clone(),
-                    document: key_url(&format!("{base}/.well-known/openid-configuration"))?,
-                }
+                let document = discovery_document(&settings.issuer)?;
+                let issuer = settings.issuer.clone();
+                Place::Discovery { issuer, document }
             }
         };
         Ok(Self { client, place })
@@ -125,10 +129,11 @@ impl Fetcher {
         let work = async {
             match &self.place {
                 Place::File(path) => read_file(path).await,
-                Place::Url(url) => self.get(url).await,
+                Place::Url(url) => get(&self.client, url).await,
                 Place::Discovery { issuer, document } => {
-                    let text = self.get(document).await?;
-                    self.get(&keys_named(&text, issuer, document)?).await
+                    let text = get(&self.client, document).await?;
+                    let keys = keys_named(&text, issuer, document)?;
+                    get(&self.client, &keys).await
                 }
             }
         };
@@ -136,39 +141,85 @@ impl Fetcher {
             .await
             .unwrap_or(Err(FetchError::TooSlow))
     }
+}
 
-    async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
-        let broken = |error: reqwest::Error| {
-            FetchError::Unreachable(name(url), root_cause(&error.without_url()))
-        };
-        let asked = self.client.get(url.clone()).header("accept", ACCEPT);
-        let mut answer = asked.send().await.map_err(broken)?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status(name(url), answer.status().as_u16()));
-        }
-        let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
-            if text.len().saturating_add(chunk.len()) > SIZE_LIMIT {
-                return Err(FetchError::TooLong(name(url)));
-            }
-            text.extend_from_slice(&chunk);
-        }
-        Ok(text)
+/// Where an issuer's tokens can be asked about, by its discovery document. `mutual`: towards clients that show a
+/// certificate, for whom there may be another place (RFC 8705, section 5).
+///
+/// # Errors
+/// [`FetchError`] where the document cannot be had or names no such place.
+pub(super) async fn introspection_endpoint(
+    client: &Client,
+    issuer: &str,
+    mutual: bool,
+) -> Result<Url, FetchError> {
+    let document = discovery_document(issuer)?;
+    let text = get(client, &document).await?;
+    let members = members(&text, issuer, &document)?;
+    let alias = members.get("mtls_endpoint_aliases").filter(|_| mutual);
+    let alias = alias.and_then(|places| places.get("introspection_endpoint"));
+    acceptable(alias.or(members.get("introspection_endpoint")), &document)
+        .ok_or_else(|| FetchError::NoEndpoint(name(&document)))
+}
+
+async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
+    let broken = |error: reqwest::Error| {
+        FetchError::Unreachable(name(url), root_cause(&error.without_url()))
+    };
+    let asked = client.get(url.clone()).header("accept", ACCEPT);
+    let answer = asked.send().await.map_err(broken)?;
+    if answer.status() != StatusCode::OK {
+        return Err(FetchError::Status(name(url), answer.status().as_u16()));
     }
+    let text = body(answer, SIZE_LIMIT).await.map_err(broken)?;
+    text.ok_or_else(|| FetchError::TooLong(name(url)))
+}
+
+/// The body of an answer; `None` where it is longer than `limit`.
+///
+/// # Errors
+/// Where the server breaks off.
+pub(super) async fn body(
+    mut answer: Response,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if text.len().saturating_add(chunk.len()) > limit {
+            return Ok(None);
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok(Some(text))
+}
+
+fn discovery_document(issuer: &str) -> Result<Url, FetchError> {
+    // OIDC Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
+    let base = issuer.trim_end_matches('/');
+    key_url(&format!("{base}/.well-known/openid-configuration"))
 }
 
 /// Where a discovery document says the keys are.
 fn keys_named(text: &[u8], issuer: &str, document: &Url) -> Result<Url, FetchError> {
+    let members = members(text, issuer, document)?;
+    acceptable(members.get("jwks_uri"), document).ok_or_else(|| FetchError::NoKeys(name(document)))
+}
+
+/// The members of a discovery document, which has to be this issuer's.
+fn members(text: &[u8], issuer: &str, document: &Url) -> Result<Map<String, Value>, FetchError> {
     let members =
         json::parse_object(text).map_err(|error| FetchError::Json(name(document), error))?;
     if members.get("issuer").and_then(|value| value.as_str()) != Some(issuer) {
         return Err(FetchError::OtherIssuer(name(document)));
     }
-    let place = members.get("jwks_uri").and_then(|value| value.as_str());
-    let url = place.and_then(|place| key_url(place).ok());
+    Ok(members)
+}
+
+/// A URL that a discovery document may send us to.
+fn acceptable(place: Option<&Value>, document: &Url) -> Option<Url> {
+    let url = key_url(place?.as_str()?).ok()?;
     // A far issuer must not send us to services on this machine.
-    url.filter(|url| !is_loopback(url) || is_loopback(document))
-        .ok_or_else(|| FetchError::NoKeys(name(document)))
+    (!is_loopback(&url) || is_loopback(document)).then_some(url)
 }
 
 const ACCEPT: &str = "application/jwk-set+json, application/json";
@@ -194,14 +245,14 @@ async fn read_file(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
 }
 
 /// The URL as operators may see it: without its query, which might hold a secret, and safe to print.
-fn name(url: &Url) -> String {
+pub(super) fn name(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     shown(url.as_str(), 256).into_owned()
 }
 
 /// The innermost cause: `connection refused` says more than `error sending request`.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -48,6 +48,14 @@ impl Lease {
         })
     }
 
+    /// A lease without end: what stands on it ends by being withdrawn.
+    pub(super) fn endless(epoch: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            epoch,
+            until: AtomicU64::new(u64::MAX),
+        })
+    }
+
     /// Lets it run until `until`.
     pub(super) fn renew(&self, until: Instant) {
         self.until.store(self.millis(until), Ordering::Release);

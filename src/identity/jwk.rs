@@ -63,7 +63,7 @@ impl PublicKey {
     }
 }
 
-fn by_name(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+pub(super) fn by_name(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     use jsonwebtoken::Algorithm as Theirs;
     match algorithm {
         Algorithm::RS256 => Theirs::RS256,

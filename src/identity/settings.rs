@@ -1,11 +1,17 @@
 //! The section `identity` of the settings: whom to believe, and for how long.
 
+mod api_key;
+mod basic;
+mod certificate;
+mod introspection;
 mod issuer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -13,9 +19,18 @@ use serde::Deserialize;
 
 pub use super::acceptance::RouteSettings;
 use super::scheme::SchemeName;
-use crate::model::{Period, Problem};
+use crate::model::{Challenge, Period, Problem};
 
+pub use api_key::ApiKeySettings;
+pub use basic::BasicSettings;
+pub use certificate::{
+    CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
+    TrustDomainSettings, WithoutCrl,
+};
+pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, SignedAnswers};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use revocation::RevocationSettings;
+pub(super) use revocation::life;
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -23,11 +38,21 @@ pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, Pr
 pub struct Settings {
     /// The issuers whose bearer tokens are accepted. With none, every bearer token is refused.
     pub issuers: Vec<IssuerSettings>,
+    /// Whose client certificates are accepted. Without it, a certificate names nobody.
+    pub certificates: Option<CertificateSettings>,
+    /// API keys. Without this section there are none.
+    pub api_keys: Option<ApiKeySettings>,
+    /// User names and passwords, for legacy clients. Without this section they are refused.
+    pub basic: Option<BasicSettings>,
+    /// The servers that are asked about bearer tokens which are no JWTs. With none, these are refused.
+    pub introspection: Vec<IntrospectionSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
     /// every configured scheme is accepted.
     pub routes: Vec<RouteSettings>,
+    /// How trust that was taken back is remembered.
+    pub revocation: RevocationSettings,
     /// How long one request may wait for a key that is being fetched. It never waits beyond its own deadline.
     /// At most `10s`.
     pub key_wait: Period,
@@ -37,8 +62,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            certificates: None,
+            api_keys: None,
+            basic: None,
+            introspection: Vec::new(),
             cache: CacheSettings::default(),
             routes: Vec::new(),
+            revocation: RevocationSettings::default(),
             key_wait: Period::seconds(2),
         }
     }
@@ -86,6 +116,17 @@ impl Settings {
                 ),
             }
         }
+        if let Some(certificates) = &self.certificates {
+            found.place = "identity.certificates".into();
+            certificates.check(&mut found);
+        }
+        if let Some(settings) = &self.api_keys {
+            settings.check(&mut found);
+        }
+        if let Some(settings) = &self.basic {
+            settings.check(&mut found);
+        }
+        self.check_introspection(&mut found);
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
         found.place = "identity.cache".into();
@@ -94,6 +135,7 @@ impl Settings {
         found.between("refused_ttl", cache.refused_ttl, ZERO, seconds(5 * 60));
         found.count("capacity", cache.capacity);
         found.count("refused_capacity", cache.refused_capacity);
+        self.revocation.check(&mut found, &self.issuers);
         let configured = self.schemes();
         for (index, route) in self.routes.iter().enumerate() {
             let place = format!("identity.routes[{index}]");
@@ -102,24 +144,63 @@ impl Settings {
         found.problems
     }
 
+    fn check_introspection(&self, found: &mut Found) {
+        let mut seen = BTreeMap::new();
+        for (index, server) in self.introspection.iter().enumerate() {
+            found.place = format!("identity.introspection[{index}]");
+            server.check(found);
+            if let Some(first) = seen.insert(&server.token_prefix, index) {
+                let what = format!("is the same as that of introspection[{first}]");
+                found.say("token_prefix", what);
+            }
+        }
+    }
+
     /// The schemes that are configured, in the order in which they count.
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {
             SchemeName::Jwt => true,
+            SchemeName::Certificate => self.certificates.is_some(),
             SchemeName::TransactionToken => {
                 let carrier = Carrier::TransactionToken;
                 self.issuers.iter().any(|issuer| issuer.carrier == carrier)
             }
-            SchemeName::Introspection
-            | SchemeName::Certificate
-            | SchemeName::ApiKey
-            | SchemeName::Basic => false,
+            SchemeName::ApiKey => self.api_keys.is_some(),
+            SchemeName::Basic => self.basic.is_some(),
+            SchemeName::Introspection => !self.introspection.is_empty(),
         };
         SchemeName::ALL.into_iter().filter(configured).collect()
+    }
+
+    /// What a caller who lacks a credential of this scheme is told. Nothing for one that no header can carry, and nothing
+    /// for bearer tokens where no issuer is configured and something else is.
+    pub(super) fn challenge(&self, scheme: SchemeName) -> Option<Challenge> {
+        match scheme {
+            SchemeName::Jwt => {
+                let other = self.api_keys.is_some() || self.basic.is_some();
+                let bearer = |issuer: &IssuerSettings| issuer.carrier != Carrier::TransactionToken;
+                (!other || self.issuers.iter().any(bearer)).then_some(Challenge::Bearer)
+            }
+            SchemeName::Introspection => Some(Challenge::Bearer),
+            SchemeName::Certificate | SchemeName::TransactionToken => None,
+            SchemeName::ApiKey => self.api_keys.as_ref().map(|keys| Challenge::ApiKey {
+                header: keys.header.to_ascii_lowercase().into(),
+            }),
+            SchemeName::Basic => Some(Challenge::Basic),
+        }
     }
 }
 
 impl Settings {
+    /// What each issuer's tokens say, however they are read.
+    fn mappings(&self) -> impl Iterator<Item = (&str, &ClaimSettings)> {
+        let signed = self.issuers.iter();
+        let opaque = self.introspection.iter();
+        signed
+            .map(|issuer| (issuer.issuer.as_str(), &issuer.claims))
+            .chain(opaque.map(|server| (server.issuer.as_str(), &server.claims)))
+    }
+
     /// What several issuers can name alike: whoever may sign for one can then give out another's roles, groups or tenants.
     /// Often it is meant so (one house, two login servers), hence it is told and not refused.
     pub(super) fn shared_names(&self) -> Vec<(&'static str, Vec<&str>)> {
@@ -136,9 +217,8 @@ impl Settings {
         let mut shared = Vec::new();
         for (what, space) in spaces {
             let named: Vec<(&str, &str)> = self
-                .issuers
-                .iter()
-                .filter_map(|issuer| Some((issuer.issuer.as_str(), space(&issuer.claims)?)))
+                .mappings()
+                .filter_map(|(issuer, claims)| Some((issuer, space(claims)?)))
                 .collect();
             let meets = |(own, prefix): &(&str, &str)| {
                 named.iter().any(|(other, others)| {
@@ -204,8 +284,12 @@ impl Found {
     }
 
     pub(super) fn count(&mut self, field: &str, value: u64) {
+        self.within(field, value, 1..=10_000_000);
+    }
+
+    pub(super) fn within(&mut self, field: &str, value: u64, bounds: RangeInclusive<u64>) {
         let setting = format!("{}.{field}", self.place);
         self.problems
-            .extend(Problem::out_of_bounds(&setting, value, 1..=10_000_000));
+            .extend(Problem::out_of_bounds(&setting, value, bounds));
     }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::claims::Rules;
-use super::settings::{ClaimSettings, IssuerSettings, Settings};
+use super::settings::{ClaimSettings, IntrospectionSettings, IssuerSettings, Settings};
 use super::token::Wrong;
 use crate::model::{IdentityAttributes, Reason, Refusal};
 
@@ -29,10 +29,13 @@ impl ClaimReader {
     /// A reader with the mappings of the settings.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let known = settings.issuers.iter();
+        let opaque = settings.introspection.iter();
+        let known = settings.issuers.iter().cloned();
         Self {
+            // The same issuer may give out both kinds of tokens: its JWTs count then.
             known: known
-                .map(|issuer| (issuer.clone(), Rules::new(issuer.clone())))
+                .chain(opaque.map(IntrospectionSettings::as_issuer))
+                .map(|issuer| (issuer.clone(), Rules::new(issuer)))
                 .collect(),
         }
     }
@@ -58,7 +61,8 @@ impl ClaimReader {
                 if let Some(audience) = known.audiences.first() {
                     claims.entry("aud").or_insert(audience.as_str().into());
                 }
-                rules.suppose(&claims, now, true)
+                // Only a server that is asked about tokens may be believed for any audience.
+                rules.suppose(&claims, now, !known.audiences.is_empty())
             }
             None => Rules::new(plain_issuer(issuer)).suppose(&claims, now, false),
         }

@@ -46,6 +46,7 @@ pub(super) fn settle<P>(
         who,
         beside,
         cache_hit: Some(hits),
+        challenges: Arc::default(),
         cold,
     }
 }

@@ -47,6 +47,14 @@ impl<'t> Token<'t> {
         if text.len() > MAX_TOKEN {
             return Err(Wrong(Fault::TooLong, "the token is longer than 8 KiB"));
         }
+        Self::of_any_length(text)
+    }
+
+    /// Reads a text whose length somebody else has bounded.
+    ///
+    /// # Errors
+    /// The fault, and a sentence for operators.
+    pub(super) fn of_any_length(text: &'t str) -> Result<Self, Wrong> {
         let (header, payload) = parts(text).ok_or(Wrong(
             Fault::NotAToken,
             "the token has not three parts, each filled",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Facts, Matched, Refusal, Severity};
+use super::{AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Refusal, Severity};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,6 +162,39 @@ pub struct Notes {
     pub said: Option<Arc<str>>,
 }
 
+/// Whether a judgement was remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DecisionCache {
+    /// The same was judged before, from the same facts.
+    Hit,
+    /// It was not, and is remembered now, unless a policy failed.
+    Miss,
+    /// It was not looked for: policies read the clock, what they read is too long to remember, or nothing is remembered.
+    Bypass,
+}
+
+impl DecisionCache {
+    /// Of two judgements that make one: what can be said of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Bypass, _) | (_, Self::Bypass) => Self::Bypass,
+            (Self::Miss, _) | (_, Self::Miss) => Self::Miss,
+            (Self::Hit, Self::Hit) => Self::Hit,
+        }
+    }
+
+    /// The label in logs, metrics and spans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
 impl Notes {
     /// What both ask for.
     #[must_use]
@@ -206,10 +239,14 @@ pub struct Trail {
     pub caller: Option<Caller>,
     /// Who else was proven by credentials of the same request.
     pub beside: Vec<Caller>,
+    /// How callers of this operation may prove who they are.
+    pub challenges: Arc<[Challenge]>,
     /// In which circumstances.
     pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
     pub cache_hit: Option<bool>,
+    /// Whether the judgement was remembered; `None` where it did not come to one.
+    pub decision_cache: Option<DecisionCache>,
     /// The policies that determined the verdict: the permits that applied, or the forbids.
     pub determining: Vec<Arc<str>>,
     /// Policies that could not be evaluated.
@@ -236,8 +273,10 @@ impl Trail {
             matched: None,
             caller: None,
             beside: Vec::new(),
+            challenges: Arc::default(),
             facts: None,
             cache_hit: None,
+            decision_cache: None,
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),

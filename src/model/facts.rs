@@ -2,19 +2,24 @@
 //!
 //! Everything is always present; what no source could tell stands on the unsafe side (a device that nobody vouches for
 //! is not managed). So a rule never meets a gap, and a missing source can only make decisions stricter.
+//!
+//! All of it is serialised by these names in recorded decisions, so a name here is a part of that form.
 
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use super::IdentityAttributes;
+use super::{Caller, IdentityAttributes, PrincipalKind};
 
 /// All evidence about one request beside who asks and for what.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Facts {
     /// The client's network.
     pub network: Network,
     /// When.
+    #[serde(rename = "time")]
     pub moment: Moment,
     /// The connection between client and Envoy.
     pub tls: TlsFacts,
@@ -33,7 +38,8 @@ pub struct Facts {
 }
 
 /// The client's network.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Network {
     /// The client's address by the configured rule.
     pub ip: Option<IpAddr>,
@@ -42,7 +48,8 @@ pub struct Network {
 }
 
 /// When a request came, in the configured time zone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Moment {
     /// The instant.
     pub now: Timestamp,
@@ -53,16 +60,31 @@ pub struct Moment {
 }
 
 /// The connection between client and Envoy.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TlsFacts {
     /// Whether the client proved itself with a certificate that Envoy validated.
     pub mutual: bool,
     /// The server name it asked for.
     pub sni: Option<String>,
+    /// The workload whose certificate was proven: the caller itself, or somebody beside it. A record holds it as it holds
+    /// callers.
+    #[serde(skip)]
+    pub peer: Option<Caller>,
+}
+
+impl TlsFacts {
+    /// Notes whose certificate was proven. Only a workload is a peer that policies can name.
+    pub fn prove(&mut self, holder: Caller) {
+        self.mutual = true;
+        let kind = holder.attributes().map(|attributes| attributes.kind);
+        self.peer = (kind == Some(PrincipalKind::Workload)).then_some(holder);
+    }
 }
 
 /// The client's device.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are the schema's")]
 pub struct Device {
     pub known: bool,
@@ -74,7 +96,8 @@ pub struct Device {
 }
 
 /// The client's place.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are the schema's")]
 #[expect(
     clippy::struct_excessive_bools,
@@ -90,7 +113,8 @@ pub struct Geo {
 }
 
 /// How risky the request looks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Risk {
     /// 0 to 100.
     pub score: i64,
@@ -114,7 +138,8 @@ impl Default for Risk {
 }
 
 /// How the caller has been behaving.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are the schema's")]
 pub struct Signals {
     pub quarantined: bool,
@@ -128,7 +153,8 @@ pub struct Signals {
 }
 
 /// On whose behalf a caller acts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Delegation {
     /// Entity id of the user.
     pub subject: String,
@@ -172,7 +198,8 @@ impl Delegation {
 }
 
 /// Break-glass.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Emergency {
     /// The incident.
     pub ticket: String,

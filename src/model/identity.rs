@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::Delegation;
+use super::{Delegation, SpiffeId};
 
 /// Who asks, as far as it was proven. "Nobody in particular" is an identity too, so that a public operation is a
 /// policy's decision and never a bypass.
@@ -44,7 +44,9 @@ impl Caller {
 }
 
 /// The Cedar entity type a caller becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PrincipalKind {
     /// A person.
@@ -56,6 +58,9 @@ pub enum PrincipalKind {
     /// A program acting for somebody.
     Agent,
 }
+
+/// The scheme of whoever is known by a client certificate.
+pub const CERTIFICATE: &str = "certificate";
 
 /// What a proven credential says of its holder. Plain data: it claims nothing until it is inside a
 /// [`VerifiedIdentity`].
@@ -91,6 +96,10 @@ pub struct IdentityAttributes {
     pub token_id: Option<String>,
     /// The login session the credential belongs to (`sid`).
     pub session_id: Option<String>,
+    /// The workload's SPIFFE ID, where a certificate proved one.
+    pub spiffe: Option<SpiffeId>,
+    /// The credential's own key, where it is one: an API key's id, or the SHA-256 of a certificate's DER in lower-case hex.
+    pub key_id: Option<String>,
     /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
     /// [`IdentityAttributes::sender_constrained`].
     pub binding: Option<Binding>,
@@ -145,12 +154,30 @@ impl IdentityAttributes {
             issued_at: None,
             token_id: None,
             session_id: None,
+            spiffe: None,
+            key_id: None,
             binding: None,
             roles: Vec::new(),
             groups: Vec::new(),
             tenant: None,
             claims: BTreeMap::new(),
             on_behalf: None,
+        }
+    }
+
+    /// A workload by its SPIFFE ID: its trust domain vouches for it, and the whole ID is its name.
+    #[must_use]
+    pub fn workload(spiffe: SpiffeId, expires_at: Timestamp) -> Self {
+        let issuer = format!("spiffe://{}", spiffe.trust_domain()).into();
+        let subject = spiffe.as_str().to_owned();
+        Self {
+            spiffe: Some(spiffe),
+            ..Self::of(
+                PrincipalKind::Workload,
+                CERTIFICATE,
+                (issuer, subject),
+                expires_at,
+            )
         }
     }
 

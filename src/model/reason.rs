@@ -51,6 +51,8 @@ pub enum Reason {
     DeadlineTooNear,
     /// The issuer's keys cannot be had right now.
     KeysUnavailable,
+    /// The server that can read the token cannot be asked right now.
+    IntrospectionUnavailable,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -82,6 +84,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::DeadlineTooNear => "deadline_too_near",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
             Self::Internal => "internal",
         }
     }
@@ -122,6 +125,18 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// It stands where credentials are not read: in the query, or a password on a connection without TLS.
+    Misplaced,
+    /// There is no such API key.
+    Unregistered,
+    /// There is no such user, or it is another password.
+    Password,
+    /// The client certificate cannot be read, is none of a client, or has no single name.
+    Certificate,
+    /// The credential was revoked before its time.
+    Revoked,
+    /// The server that gave the token out says that it is not, or no longer, good.
+    Inactive,
 }
 
 impl CredentialFault {
@@ -145,6 +160,12 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Misplaced => "misplaced",
+            Self::Unregistered => "unregistered",
+            Self::Password => "password",
+            Self::Certificate => "certificate",
+            Self::Revoked => "revoked",
+            Self::Inactive => "inactive",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{
     AccessRequest, Arrival, Caller, Decision, Delegation, Facts, IdentityAttributes, Outcome,
     Refusal, Trail,
 };
-use crate::policy::{Judgement, Question};
+use crate::policy::{Explanation, Judgement, Question};
 
 /// A request that might have been.
 #[derive(Debug)]
@@ -26,7 +26,37 @@ pub struct Supposed {
     pub facts: Facts,
 }
 
+/// Why a request was decided as it was.
+#[derive(Debug)]
+pub struct Why {
+    /// Which policies spoke, on which facts.
+    pub explanation: Explanation,
+    /// What would be decided if the policies in shadow mode counted; `None` where there are none.
+    pub shadow: Option<Judgement>,
+}
+
 impl Snapshot {
+    /// Why this snapshot decided as it did. `None` where policies were never asked.
+    #[must_use]
+    pub fn why(&self, decision: &Decision) -> Option<Why> {
+        let trail = &decision.trail;
+        let principal = match trail.caller.as_ref()?.attributes() {
+            None => self.policies.anonymous().clone(),
+            Some(attributes) => self.policies.supposed(attributes),
+        };
+        let question = Question {
+            principal: &principal,
+            request: trail.request.as_ref()?,
+            matched: trail.matched.as_ref()?,
+            facts: trail.facts.as_ref()?,
+        };
+        let shadow = self.policies.has_shadow();
+        Some(Why {
+            explanation: self.policies.explain(question),
+            shadow: shadow.then(|| self.policies.judge_with_shadow(question)),
+        })
+    }
+
     /// Decides a request that might have been. Nothing is recorded.
     #[must_use]
     pub fn rehearse(&self, supposed: Supposed) -> Decision {

@@ -7,15 +7,18 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
+use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value, ValueKind};
 use cedar_policy_core::entities::{Entities, TCComputation};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::CoreSchema;
+use jiff::Timestamp;
 use smol_str::SmolStr;
 
 use super::statics::StaticEntities;
 use super::value::{Kind, datetime, entity, record, strings};
-use crate::model::{Api, IdentityAttributes, Matched, Operation, ResourceRule, Route};
+use crate::model::{
+    Api, Facts, IdentityAttributes, Matched, Operation, ResourceRule, Route, SpiffeId,
+};
 
 /// A caller as Cedar sees it, finished: what is cached beside a verified token, so that a warm decision builds nothing.
 #[derive(Debug, Clone)]
@@ -41,6 +44,22 @@ pub(super) struct Target {
     api: Value,
 }
 
+impl Target {
+    /// Whether this path is there in every request of the operation; `None` where that is not settled at load. What a
+    /// document says of its API is: files cannot change it, see [`StaticEntities::resource`].
+    pub(super) fn has(&self, path: &[SmolStr]) -> Option<bool> {
+        match path {
+            [resource, api, name] if resource == "resource" && api == "api" => {
+                match self.api.value_kind() {
+                    ValueKind::Record(fields) => Some(fields.contains_key(name)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
 impl StaticEntities {
     /// A caller: attributes, ancestors and tags from its credential and from the files; where both name an attribute, the
     /// credential counts. What the files say is never passed over: `forbid .. when { principal has suspended && .. }`
@@ -57,15 +76,30 @@ impl StaticEntities {
             .as_deref()
             .filter(|_| kind != Kind::Workload);
         let tenant = tenant.map(|tenant| Kind::Tenant.uid(tenant));
-        let listed = listed_ancestors(known);
+        // Only the schema's workloads have trust domains and SPIFFE IDs.
+        let spiffe = identity.spiffe.as_ref();
+        let spiffe = spiffe.filter(|_| kind == Kind::Workload);
+        let trust_domain = spiffe.map(|id| Kind::TrustDomain.uid(id.trust_domain()));
+        let account = spiffe.and_then(SpiffeId::service_account);
+        let listed = listed_ancestors(known).chain(trust_domain);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
+        let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));
         // The tier of an agent that no file names is the lowest; files always say one, see `statics`.
         let unranked = kind == Kind::Agent && known.is_none();
         let attributes = [
             ("issuer", Some((&*identity.issuer).into())),
             ("sub", Some(identity.subject.as_str().into())),
             ("tenant", tenant.map(Value::from)),
-            ("kind", (kind == Kind::Client).then(|| "oauth".into())),
+            ("spiffeId", spiffe.map(|id| id.as_str().into())),
+            ("namespace", account.map(|(namespace, _)| namespace.into())),
+            ("serviceAccount", account.map(|(_, name)| name.into())),
+            ("kind", client.map(|client| client.kind.into())),
+            (
+                "keyIssuedAt",
+                client
+                    .and_then(|client| client.key_issued_at)
+                    .and_then(datetime),
+            ),
             ("tier", unranked.then(|| 0.into())),
         ];
         let attributes = over_known(known, attributes);
@@ -81,6 +115,13 @@ impl StaticEntities {
                 .as_ref()
                 .map(|on_behalf| self.principal(&on_behalf.subject)),
         }))
+    }
+
+    /// The workload whose certificate was proven, where it is another than the principal: policies may follow
+    /// `context.tls.peer`.
+    pub(super) fn peer(&self, facts: &Facts, principal: &PrincipalParts) -> Option<Arc<Entity>> {
+        let peer = self.principal(facts.tls.peer.as_ref()?.attributes()?);
+        (peer.0.entity.uid() != principal.entity.uid()).then(|| Arc::clone(&peer.0.entity))
     }
 
     /// An operation's action and route.
@@ -130,6 +171,26 @@ impl StaticEntities {
         ];
         let attributes = over_known(known, attributes);
         entity(uid, attributes, ancestors, known_tags(known))
+    }
+}
+
+/// What policies can read of a client: what it proved itself with, and since when it has its API key.
+#[derive(Clone, Copy)]
+struct ClientFacts {
+    kind: &'static str,
+    key_issued_at: Option<Timestamp>,
+}
+
+impl ClientFacts {
+    fn of(identity: &IdentityAttributes) -> Self {
+        let key = identity.scheme == "api_key";
+        Self {
+            kind: match identity.scheme {
+                own @ ("api_key" | "basic") => own,
+                _ => "oauth",
+            },
+            key_issued_at: identity.issued_at.filter(|_| key),
+        }
     }
 }
 

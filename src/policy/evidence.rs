@@ -1,6 +1,8 @@
 //! The facts of a request as Cedar's `context`: one visible table, one line a fact.
 //!
-//! A slice builds only the lines that some policy of it can read.
+//! A slice builds only the lines that some policy of it can read. A line says what is read as a [`Reading`], of which both
+//! Cedar's value and the name of a remembered judgement are made: a fact that policies can see cannot be missing in the
+//! name.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,9 +13,10 @@ use jiff::{SignedDuration, Timestamp};
 use smol_str::SmolStr;
 
 use super::entities::PrincipalParts;
+use super::reading::{Name, Reading};
 use super::reads::ReadSet;
-use super::value::{Kind, datetime, duration, ip, record, strings};
-use crate::model::{AccessRequest, Delegation, Facts, Matched, Moment};
+use super::value::{Kind, datetime, duration, record};
+use crate::model::{AccessRequest, Delegation, Emergency, Facts, Matched, Moment};
 
 /// Everything the context of one request is made from.
 #[derive(Debug, Clone, Copy)]
@@ -24,46 +27,59 @@ pub(super) struct Evidence<'a> {
     pub(super) facts: &'a Facts,
 }
 
-type Make = fn(&Evidence<'_>) -> Option<Value>;
+type Read = for<'a> fn(&Evidence<'a>) -> Option<Reading<'a>>;
+type Lines = &'static [(&'static str, Read)];
 
-/// How one group of the context is made: as a whole, or field by field.
+/// What is read for one group of the context.
 enum Group {
-    Whole(Make),
-    Fields(&'static [(&'static str, Make)]),
+    /// What the caller's credential says: it is made once for the principal.
+    Token,
+    /// The clock.
+    Time,
+    /// A record, always there.
+    Fields(Lines),
+    /// A record that is there where this says so.
+    Optional(fn(&Evidence<'_>) -> bool, Lines),
 }
+
+/// The clock's group.
+pub(super) const TIME: &str = "time";
 
 /// The context, in the order of the schema. A line that gives `None` is an optional attribute that is absent.
 static CONTEXT: &[(&str, Group)] = &[
-    ("token", Group::Whole(|e| Some(e.principal.token.clone()))),
+    ("token", Group::Token),
     ("device", Group::Fields(DEVICE)),
     ("geo", Group::Fields(GEO)),
     ("network", Group::Fields(NETWORK)),
-    ("time", Group::Whole(|e| moment(&e.facts.moment))),
+    (TIME, Group::Time),
     ("risk", Group::Fields(RISK)),
     ("signals", Group::Fields(SIGNALS)),
     ("request", Group::Fields(REQUEST)),
     ("tls", Group::Fields(TLS)),
     (
         "delegation",
-        Group::Whole(|e| e.facts.delegation.as_ref().map(delegation)),
+        Group::Optional(|e| e.facts.delegation.is_some(), DELEGATION),
     ),
-    ("emergency", Group::Whole(emergency)),
+    (
+        "emergency",
+        Group::Optional(|e| e.facts.emergency.is_some(), EMERGENCY),
+    ),
 ];
 
-static DEVICE: &[(&str, Make)] = &[
+static DEVICE: Lines = &[
     ("known", |e| Some(e.facts.device.known.into())),
     ("managed", |e| Some(e.facts.device.managed.into())),
     ("compliant", |e| Some(e.facts.device.compliant.into())),
-    ("id", |e| e.facts.device.id.as_deref().map(Value::from)),
+    ("id", |e| e.facts.device.id.as_deref().map(Reading::from)),
     ("platform", |e| {
-        e.facts.device.platform.as_deref().map(Value::from)
+        e.facts.device.platform.as_deref().map(Reading::from)
     }),
     ("assessedAt", |e| {
-        e.facts.device.assessed_at.and_then(datetime)
+        e.facts.device.assessed_at.map(Reading::from)
     }),
 ];
 
-static GEO: &[(&str, Make)] = &[
+static GEO: Lines = &[
     ("known", |e| Some(e.facts.geo.known.into())),
     ("country", |e| Some(e.facts.geo.country.as_str().into())),
     ("asn", |e| Some(e.facts.geo.asn.into())),
@@ -74,21 +90,19 @@ static GEO: &[(&str, Make)] = &[
     }),
 ];
 
-static NETWORK: &[(&str, Make)] = &[
-    ("ip", |e| ip(e.facts.network.ip)),
+static NETWORK: Lines = &[
+    ("ip", |e| Some(e.facts.network.ip.into())),
     ("ipTrusted", |e| Some(e.facts.network.ip_trusted.into())),
 ];
 
-static RISK: &[(&str, Make)] = &[
+static RISK: Lines = &[
     ("score", |e| Some(e.facts.risk.score.into())),
     ("level", |e| Some(e.facts.risk.level.as_str().into())),
-    ("reasons", |e| {
-        Some(strings(e.facts.risk.reasons.iter().map(String::as_str)))
-    }),
+    ("reasons", |e| Some(e.facts.risk.reasons.as_slice().into())),
     ("model", |e| Some(e.facts.risk.model.as_str().into())),
 ];
 
-static SIGNALS: &[(&str, Make)] = &[
+static SIGNALS: Lines = &[
     ("quarantined", |e| Some(e.facts.signals.quarantined.into())),
     ("baselineReady", |e| {
         Some(e.facts.signals.baseline_ready.into())
@@ -113,7 +127,7 @@ static SIGNALS: &[(&str, Make)] = &[
     }),
 ];
 
-static REQUEST: &[(&str, Make)] = &[
+static REQUEST: Lines = &[
     ("id", |e| Some(e.request.id.as_str().into())),
     ("method", |e| Some(e.request.method.as_str().into())),
     ("host", |e| Some(e.request.host.as_str().into())),
@@ -127,20 +141,72 @@ static REQUEST: &[(&str, Make)] = &[
     }),
     // No body is held against a contract yet, and none is claimed to be.
     ("bodyInspected", |_| Some(false.into())),
-    ("schemaErrors", |_| Some(strings([]))),
-    ("undeclaredFields", |_| Some(strings([]))),
-    ("findings", |_| Some(strings([]))),
-    ("params", |_| Some(Kind::Params.uid("params").into())),
-    ("numbers", |_| Some(Kind::Numbers.uid("numbers").into())),
+    ("schemaErrors", |_| Some(Reading::Texts(&[]))),
+    ("undeclaredFields", |_| Some(Reading::Texts(&[]))),
+    ("findings", |_| Some(Reading::Texts(&[]))),
+    ("params", |_| Some(Reading::Entity(Kind::Params, "params"))),
+    ("numbers", |_| {
+        Some(Reading::Entity(Kind::Numbers, "numbers"))
+    }),
 ];
 
-static TLS: &[(&str, Make)] = &[
+static TLS: Lines = &[
     ("mutual", |e| Some(e.facts.tls.mutual.into())),
-    ("sni", |e| e.facts.tls.sni.as_deref().map(Value::from)),
+    ("sni", |e| e.facts.tls.sni.as_deref().map(Reading::from)),
+    ("peer", |e| {
+        let peer = e.facts.tls.peer.as_ref()?.attributes()?;
+        Some(Reading::Principal(Kind::Workload, peer))
+    }),
 ];
+
+static DELEGATION: Lines = &[
+    ("subject", |e| {
+        Some(Reading::Entity(Kind::User, &delegation(e)?.subject))
+    }),
+    ("agent", |e| {
+        let id = delegation(e)?.agent.as_deref()?;
+        Some(Reading::Entity(Kind::Agent, id))
+    }),
+    ("client", |e| {
+        let id = delegation(e)?.client.as_deref()?;
+        Some(Reading::Entity(Kind::Client, id))
+    }),
+    ("workload", |e| {
+        let id = delegation(e)?.workload.as_deref()?;
+        Some(Reading::Entity(Kind::Workload, id))
+    }),
+    ("depth", |e| Some(delegation(e)?.depth.into())),
+    ("scopes", |e| Some(delegation(e)?.scopes.as_slice().into())),
+    ("purpose", |e| {
+        delegation(e)?.purpose.as_deref().map(Reading::from)
+    }),
+    ("humanApproved", |e| {
+        Some(delegation(e)?.human_approved.into())
+    }),
+];
+
+static EMERGENCY: Lines = &[
+    ("ticket", |e| Some(emergency(e)?.ticket.as_str().into())),
+    ("approver", |e| {
+        Some(Reading::Entity(Kind::User, &emergency(e)?.approver))
+    }),
+    ("expiresAt", |e| Some(emergency(e)?.expires_at.into())),
+];
+
+fn delegation<'a>(evidence: &Evidence<'a>) -> Option<&'a Delegation> {
+    evidence.facts.delegation.as_ref()
+}
+
+fn emergency<'a>(evidence: &Evidence<'a>) -> Option<&'a Emergency> {
+    evidence.facts.emergency.as_ref()
+}
 
 /// The lines of the table that one slice needs.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one entity that policies can follow"
+)]
 pub(super) struct Plan {
     groups: Vec<(SmolStr, GroupPlan)>,
     /// Whether path parameters can be read.
@@ -149,12 +215,14 @@ pub(super) struct Plan {
     pub(super) numbers: bool,
     /// Whether claims can be read.
     pub(super) claims: bool,
+    /// Whether the workload on the connection can be read.
+    pub(super) peer: bool,
 }
 
 #[derive(Clone)]
-enum GroupPlan {
-    Whole(Make),
-    Fields(Vec<(SmolStr, Make)>),
+struct GroupPlan {
+    group: &'static Group,
+    lines: Vec<(SmolStr, Read)>,
 }
 
 impl Plan {
@@ -162,15 +230,17 @@ impl Plan {
     pub(super) fn for_reads(reads: &ReadSet) -> Self {
         let groups = CONTEXT.iter().filter(|(name, _)| reads.wants_group(name));
         let groups = groups.map(|(name, group)| {
-            let plan = match group {
-                Group::Whole(make) => GroupPlan::Whole(*make),
-                Group::Fields(fields) => GroupPlan::Fields(
-                    fields
-                        .iter()
-                        .filter(|(field, _)| reads.wants_field(name, field))
-                        .map(|(field, make)| (SmolStr::new_static(field), *make))
-                        .collect(),
-                ),
+            let all: Lines = match group {
+                Group::Token | Group::Time => &[],
+                Group::Fields(lines) | Group::Optional(_, lines) => lines,
+            };
+            let wanted = all
+                .iter()
+                .filter(|(field, _)| reads.wants_field(name, field));
+            let lines = wanted.map(|(field, read)| (SmolStr::new_static(field), *read));
+            let plan = GroupPlan {
+                group,
+                lines: lines.collect(),
             };
             (SmolStr::new_static(name), plan)
         });
@@ -179,6 +249,7 @@ impl Plan {
             params: reads.wants_field("request", "params"),
             numbers: reads.wants_field("request", "numbers"),
             claims: reads.wants_field("token", "claims"),
+            peer: reads.wants_field("tls", "peer"),
         }
     }
 
@@ -189,21 +260,69 @@ impl Plan {
 
     /// The context of a request.
     pub(super) fn context(&self, evidence: &Evidence<'_>) -> Context {
-        let groups = self.groups.iter().filter_map(|(name, group)| {
-            let value = match group {
-                GroupPlan::Whole(make) => make(evidence)?,
-                GroupPlan::Fields(fields) => {
-                    let fields: BTreeMap<SmolStr, Value> = fields
-                        .iter()
-                        .filter_map(|(field, make)| Some((field.clone(), make(evidence)?)))
-                        .collect();
-                    Value::record_arc(Arc::new(fields), None)
+        let groups = self.groups.iter().filter_map(|(name, plan)| {
+            let value = match plan.group {
+                Group::Token => evidence.principal.token.clone(),
+                Group::Time => moment(&evidence.facts.moment)?,
+                Group::Fields(_) => plan.record(evidence),
+                Group::Optional(is_there, _) => {
+                    is_there(evidence).then(|| plan.record(evidence))?
                 }
             };
             Some((name.clone(), value))
         });
         Context::Value(Arc::new(groups.collect()))
     }
+
+    /// Writes what [`Plan::context`] would show into the name of a judgement: all but what the principal brings, which
+    /// is named by itself, and the clock, which nothing is remembered of.
+    pub(super) fn name(&self, evidence: &Evidence<'_>, name: &mut Name) {
+        for (_, plan) in &self.groups {
+            match plan.group {
+                Group::Token | Group::Time => {}
+                Group::Fields(_) => plan.name(evidence, name),
+                Group::Optional(is_there, _) => {
+                    let there = is_there(evidence);
+                    name.truth(there);
+                    if there {
+                        plan.name(evidence, name);
+                    }
+                }
+            }
+        }
+        if self.params {
+            name.pairs(&evidence.matched.parameters);
+        }
+    }
+}
+
+impl GroupPlan {
+    fn record(&self, evidence: &Evidence<'_>) -> Value {
+        let fields: BTreeMap<SmolStr, Value> = self
+            .lines
+            .iter()
+            .filter_map(|(field, read)| Some((field.clone(), read(evidence)?.value()?)))
+            .collect();
+        Value::record_arc(Arc::new(fields), None)
+    }
+
+    fn name(&self, evidence: &Evidence<'_>, name: &mut Name) {
+        for (_, read) in &self.lines {
+            name.reading(read(evidence).as_ref());
+        }
+    }
+}
+
+/// Every line, for tests: `group`, or `group.field`.
+#[cfg(test)]
+pub(super) fn lines() -> impl Iterator<Item = String> {
+    CONTEXT.iter().flat_map(|(name, group)| match group {
+        Group::Token | Group::Time => vec![(*name).to_owned()],
+        Group::Fields(lines) | Group::Optional(_, lines) => lines
+            .iter()
+            .map(|(field, _)| format!("{name}.{field}"))
+            .collect(),
+    })
 }
 
 impl std::fmt::Debug for Plan {
@@ -245,30 +364,4 @@ fn moment(moment: &Moment) -> Option<Value> {
         *latest = Some((second, value.clone()));
         Some(value)
     })
-}
-
-fn delegation(delegation: &Delegation) -> Value {
-    let entity = |kind: Kind, id: &Option<String>| id.as_ref().map(|id| kind.uid(id).into());
-    record([
-        ("subject", Some(Kind::User.uid(&delegation.subject).into())),
-        ("agent", entity(Kind::Agent, &delegation.agent)),
-        ("client", entity(Kind::Client, &delegation.client)),
-        ("workload", entity(Kind::Workload, &delegation.workload)),
-        ("depth", Some(delegation.depth.into())),
-        (
-            "scopes",
-            Some(strings(delegation.scopes.iter().map(String::as_str))),
-        ),
-        ("purpose", delegation.purpose.as_deref().map(Value::from)),
-        ("humanApproved", Some(delegation.human_approved.into())),
-    ])
-}
-
-fn emergency(evidence: &Evidence<'_>) -> Option<Value> {
-    let emergency = evidence.facts.emergency.as_ref()?;
-    Some(record([
-        ("ticket", Some(emergency.ticket.as_str().into())),
-        ("approver", Some(Kind::User.uid(&emergency.approver).into())),
-        ("expiresAt", datetime(emergency.expires_at)),
-    ]))
 }

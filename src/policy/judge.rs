@@ -33,6 +33,17 @@ pub struct Question<'a> {
     pub facts: &'a Facts,
 }
 
+impl<'a> Question<'a> {
+    pub(super) fn evidence(self) -> Evidence<'a> {
+        Evidence {
+            principal: &self.principal.0,
+            request: self.request,
+            matched: self.matched,
+            facts: self.facts,
+        }
+    }
+}
+
 /// What the policies say of one request.
 #[derive(Debug)]
 pub struct Judgement {
@@ -48,16 +59,6 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// A denial because the question could not even be put.
-    pub(super) fn impossible(detail: &'static str) -> Self {
-        Self {
-            verdict: Outcome::Refused(Refusal::new(Reason::Internal, detail)),
-            determining: Vec::new(),
-            faults: Vec::new(),
-            notes: Notes::default(),
-        }
-    }
-
     /// Both have to allow it: whoever acts, and whom they act for. The first refusal stands.
     pub(super) fn and(self, other: Self) -> Self {
         let open = |one: &Self| (one.verdict.passes(), one.verdict.permitted());
@@ -83,6 +84,85 @@ impl Judgement {
     }
 }
 
+/// What evaluating came to: a judgement in waiting. It holds everything a judgement says, so that one can be made of it
+/// again; the permit is made with the judgement, and only there.
+#[derive(Debug, Clone)]
+pub(super) struct Finding {
+    verdict: Verdict,
+    determining: Vec<Arc<str>>,
+    faults: Vec<PolicyFault>,
+    notes: Notes,
+}
+
+/// An [`Outcome`] without its permit.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Allowed,
+    Observed(Refusal),
+    Refused(Refusal),
+}
+
+impl Verdict {
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Allowed => None,
+            Self::Observed(refusal) | Self::Refused(refusal) => Some(refusal),
+        }
+    }
+
+    fn permitted(&self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+
+    /// The one road to a request that passes.
+    fn outcome(self) -> Outcome {
+        let would_be = match self {
+            Self::Refused(refusal) => return Outcome::Refused(refusal),
+            Self::Allowed => None,
+            Self::Observed(refusal) => Some(refusal),
+        };
+        let permit = Permit::assertion();
+        match would_be {
+            None => Outcome::Allowed(permit),
+            Some(refusal) => Outcome::Observed(permit, refusal),
+        }
+    }
+}
+
+impl Finding {
+    /// A denial because the question could not even be put.
+    pub(super) fn impossible(detail: &'static str) -> Self {
+        Self {
+            verdict: Verdict::Refused(Refusal::new(Reason::Internal, detail)),
+            determining: Vec::new(),
+            faults: Vec::new(),
+            notes: Notes::default(),
+        }
+    }
+
+    /// Whether it would be found again. An error need not be: Cedar's evaluator stops short where the stack of a thread
+    /// grows scarce, for one.
+    pub(super) fn lasts(&self) -> bool {
+        let own_fault = |refusal: &Refusal| refusal.reason == Reason::Internal;
+        self.faults.is_empty() && !self.verdict.refusal().is_some_and(own_fault)
+    }
+
+    /// The judgement, of a finding that is kept.
+    pub(super) fn judgement(&self) -> Judgement {
+        self.clone().into_judgement()
+    }
+
+    /// The judgement.
+    pub(super) fn into_judgement(self) -> Judgement {
+        Judgement {
+            verdict: self.verdict.outcome(),
+            determining: self.determining,
+            faults: self.faults,
+            notes: self.notes,
+        }
+    }
+}
+
 /// The policies that applied, and those that failed to say.
 #[derive(Debug, Default)]
 struct Tally<'a> {
@@ -94,10 +174,16 @@ struct Tally<'a> {
 impl Slice {
     /// Judges one request of this slice's operation.
     pub(super) fn judge(&self, statics: &StaticEntities, question: Question<'_>) -> Judgement {
+        self.find(statics, question).into_judgement()
+    }
+
+    /// The same, not yet said. It depends on nothing that [`Slice::key`] does not name.
+    pub(super) fn find(&self, statics: &StaticEntities, question: Question<'_>) -> Finding {
         let principal = &question.principal.0;
         let resource = statics.resource(question.matched, &self.target);
-        let Some(tally) = self.tally(&resource, question) else {
-            return Judgement::impossible("the entities of the request contradict each other");
+        let peer = self.peer(statics, question);
+        let Some(tally) = self.tally((&resource, peer), question) else {
+            return Finding::impossible("the entities of the request contradict each other");
         };
         let anonymous = principal.kind == Kind::Anonymous;
         let verdict = verdict(&tally, anonymous, &question.matched.operation);
@@ -106,7 +192,7 @@ impl Slice {
         } else {
             &tally.forbids
         };
-        Judgement {
+        Finding {
             determining: determining
                 .iter()
                 .map(|policy| Arc::clone(&policy.id))
@@ -117,16 +203,22 @@ impl Slice {
         }
     }
 
+    /// The workload on the connection, where some policy can follow it.
+    fn peer(&self, statics: &StaticEntities, question: Question<'_>) -> Option<Arc<Entity>> {
+        let principal = &question.principal.0;
+        let wanted = self.plan(principal.kind).peer;
+        wanted.then(|| statics.peer(question.facts, principal))?
+    }
+
     /// Evaluates every policy that can apply. `None` where the request's entities do not make a store.
-    fn tally<'a>(&'a self, resource: &'a Arc<Entity>, question: Question<'a>) -> Option<Tally<'a>> {
+    fn tally<'a>(
+        &'a self,
+        (resource, peer): (&'a Arc<Entity>, Option<Arc<Entity>>),
+        question: Question<'a>,
+    ) -> Option<Tally<'a>> {
         let principal = &question.principal.0;
         let plan = self.plan(principal.kind);
-        let evidence = Evidence {
-            principal,
-            request: question.request,
-            matched: question.matched,
-            facts: question.facts,
-        };
+        let evidence = question.evidence();
         // INVARIANT: principal, action and resource are always here, see `entities`.
         let entities = store(
             [
@@ -137,6 +229,7 @@ impl Slice {
                 plan.params
                     .then(|| Arc::new(params_entity(question.matched))),
                 plan.numbers.then(|| Arc::new(numbers_entity())),
+                peer,
             ]
             .into_iter()
             .flatten(),
@@ -203,19 +296,14 @@ fn truth(value: &Value) -> Result<bool, String> {
     }
 }
 
-/// The one road to a request that passes. What policies refuse passes only where a document marks the operation as
-/// observed and only observable policies, or none, stand against it; it stays a verdict of its own.
-fn verdict(tally: &Tally<'_>, anonymous: bool, operation: &Operation) -> Outcome {
+/// What policies refuse passes only where a document marks the operation as observed and only observable policies, or none,
+/// stand against it; it stays a verdict of its own.
+fn verdict(tally: &Tally<'_>, anonymous: bool, operation: &Operation) -> Verdict {
     let observed = operation.observed && operation.documented && tally.only_observable();
-    let would_be = match permitted(tally, anonymous) {
-        Ok(()) => None,
-        Err(refusal) if observed => Some(refusal),
-        Err(refusal) => return Outcome::Refused(refusal),
-    };
-    let permit = Permit::assertion();
-    match would_be {
-        None => Outcome::Allowed(permit),
-        Some(refusal) => Outcome::Observed(permit, refusal),
+    match permitted(tally, anonymous) {
+        Ok(()) => Verdict::Allowed,
+        Err(refusal) if observed => Verdict::Observed(refusal),
+        Err(refusal) => Verdict::Refused(refusal),
     }
 }
 

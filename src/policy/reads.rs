@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy_core::ast::{Expr, ExprKind, Policy, Var};
+use cedar_policy_core::ast::{Expr, ExprKind, Policy, UnaryOp, Var};
 use smol_str::SmolStr;
 
 /// The attributes that some policy can read, as paths from a variable: `context.token.scopes`, `principal.tenant`. A
@@ -24,6 +24,14 @@ impl ReadSet {
     pub(super) fn of_expr(expr: &Expr) -> Self {
         let mut reads = Self::default();
         reads.walk(expr);
+        reads
+    }
+
+    /// What an expression can read where `has` settles that some paths are always there, or never: what stands behind
+    /// an `&&`, `||` or `if` that goes the other way is not evaluated, and so not read.
+    pub(super) fn given(expr: &Expr, has: impl Fn(&[SmolStr]) -> Option<bool>) -> Self {
+        let mut reads = Self::default();
+        reads.walk_given(expr, &has);
         reads
     }
 
@@ -80,6 +88,25 @@ impl ReadSet {
             .map(|(_, rest)| rest)
     }
 
+    fn walk_given(&mut self, expr: &Expr, has: &impl Fn(&[SmolStr]) -> Option<bool>) {
+        match expr.expr_kind() {
+            ExprKind::And { left, right } => {
+                self.walk_given(left, has);
+                if settled(left, has) != Some(false) {
+                    self.walk_given(right, has);
+                }
+            }
+            ExprKind::Or { left, right } => {
+                self.walk_given(left, has);
+                if settled(left, has) != Some(true) {
+                    self.walk_given(right, has);
+                }
+            }
+            ExprKind::UnaryApp { arg, .. } => self.walk_given(arg, has),
+            _ => self.walk(expr),
+        }
+    }
+
     fn walk(&mut self, expr: &Expr) {
         if let Some(path) = path_of(expr) {
             self.paths.insert(path);
@@ -115,6 +142,19 @@ impl ReadSet {
             ExprKind::Record(fields) => fields.values().for_each(|value| self.walk(value)),
             ExprKind::Lit(_) | ExprKind::Var(_) | ExprKind::Slot(_) | ExprKind::Unknown(_) => {}
         }
+    }
+}
+
+/// What an expression comes to in any case, as far as that follows from what is there. What is settled evaluates without
+/// an error.
+fn settled(expr: &Expr, has: &impl Fn(&[SmolStr]) -> Option<bool>) -> Option<bool> {
+    match expr.expr_kind() {
+        ExprKind::HasAttr { .. } => has(&path_of(expr)?),
+        ExprKind::UnaryApp {
+            op: UnaryOp::Not,
+            arg,
+        } => settled(arg, has).map(|truth| !truth),
+        _ => None,
     }
 }
 
@@ -185,6 +225,44 @@ mod tests {
         }
         assert!(reads("context == context").wants_field("risk", "score"));
         assert!(reads("{a: context}.a.risk.score > 1").wants_field("token", "amr"));
+    }
+
+    #[test]
+    fn what_is_never_evaluated_is_not_read() {
+        let reads = |condition: &str, there: bool| {
+            let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+            let policy = PublicPolicy::parse(None, text).unwrap();
+            let policy: &Policy = policy.as_ref();
+            ReadSet::given(policy.non_scope_constraints().unwrap(), |path| {
+                (path.join(".") == "resource.api.sunset").then_some(there)
+            })
+            .wants_group("time")
+        };
+        let time = "context.time.weekday == 1";
+        for (condition, if_there, if_not) in [
+            (format!("resource.api has sunset && {time}"), true, false),
+            (format!("!(resource.api has sunset) && {time}"), false, true),
+            (format!("resource.api has sunset || {time}"), false, true),
+            (format!("!(resource.api has sunset || {time})"), false, true),
+            (
+                format!("true && (resource.api has sunset && {time})"),
+                true,
+                false,
+            ),
+            // Not settled, or not skipped: read.
+            (format!("{time} && resource.api has sunset"), true, true),
+            (format!("resource.api has owner && {time}"), true, true),
+            (format!("resource has sunset && {time}"), true, true),
+            (format!("(resource.api has sunset) == ({time})"), true, true),
+            (
+                format!("if resource.api has sunset then {time} else false"),
+                true,
+                true,
+            ),
+        ] {
+            assert_eq!(reads(&condition, true), if_there, "{condition}, there");
+            assert_eq!(reads(&condition, false), if_not, "{condition}, not there");
+        }
     }
 
     #[test]

@@ -22,8 +22,9 @@ use super::statics::StaticEntities;
 use super::validate::Grounds;
 use super::value::Kind;
 use crate::model::{
-    AccessRequest, Binding, CanonicalPath, Delegation, Emergency, Facts, Host, IdentityAttributes,
-    Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem, ResourceRule,
+    AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
+    IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
+    ResourceRule, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -300,6 +301,8 @@ fn full_facts() -> Facts {
         ..Facts::default()
     };
     facts.tls.sni = some();
+    let peer = probe_identity(PrincipalKind::Workload, true);
+    facts.tls.peer = Some(Caller::Supposed(Arc::new(peer)));
     facts.device.id = some();
     facts.device.platform = some();
     facts.device.assessed_at = Some(Timestamp::UNIX_EPOCH);
@@ -317,7 +320,11 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         amr: list(),
         acr: some(),
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
+        issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
+        spiffe: full
+            .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
+            .flatten(),
         binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),
@@ -325,7 +332,8 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         claims: some().map(|name| (name, list())).into_iter().collect(),
         ..IdentityAttributes::of(
             kind,
-            "bearer_jwt",
+            // Says the most of a client.
+            if full { "api_key" } else { "bearer_jwt" },
             ("https://probe.invalid".into(), "x".to_owned()),
             Timestamp::UNIX_EPOCH,
         )

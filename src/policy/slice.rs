@@ -13,7 +13,8 @@ use cedar_policy_core::ast::{
 use foldhash::fast::RandomState;
 
 use super::entities::Target;
-use super::evidence::Plan;
+use super::evidence::{Plan, TIME};
+use super::memory::SliceId;
 use super::obligation::Obligation;
 use super::placeless::placeless;
 use super::reads::ReadSet;
@@ -243,6 +244,8 @@ struct Candidate {
     policy: Arc<CompiledPolicy>,
     /// Whether its scope holds for every resource of the operation.
     any_resource: bool,
+    /// Whether its condition can read the clock.
+    reads_clock: bool,
 }
 
 impl Candidate {
@@ -250,6 +253,10 @@ impl Candidate {
     fn new(policy: &Arc<CompiledPolicy>, target: &Target, resource: Kind) -> Option<Self> {
         policy.can_apply(target, resource).then(|| Self {
             any_resource: resource == Kind::Route || policy.resource.holds_behind(&target.route),
+            reads_clock: policy.reads.wants_group(TIME)
+                && policy.condition.as_ref().is_some_and(|condition| {
+                    ReadSet::given(condition, |path| target.has(path)).wants_group(TIME)
+                }),
             policy: Arc::clone(policy),
         })
     }
@@ -261,9 +268,19 @@ impl Candidate {
     }
 }
 
+/// For whom some policy can read the clock.
+#[derive(Debug, Default)]
+struct ClockReaders {
+    /// For everybody of a type.
+    anybody: bool,
+    /// For whoever is, or is in, one of these.
+    places: Vec<EntityUID>,
+}
+
 /// The policies that can apply to one operation.
 #[derive(Debug)]
 pub(super) struct Slice {
+    pub(super) id: SliceId,
     pub(super) target: Target,
     /// Policies for any principal (of a type).
     unscoped: Vec<Candidate>,
@@ -273,6 +290,7 @@ pub(super) struct Slice {
     /// What each type of principal's policies need, in the order of [`Kind::PRINCIPALS`].
     plans: [Plan; 5],
     reads: [ReadSet; 5],
+    clock: [ClockReaders; 5],
 }
 
 impl Slice {
@@ -285,23 +303,29 @@ impl Slice {
         let mut unscoped = Vec::new();
         let mut by_principal: HashMap<EntityUID, Vec<Candidate>, RandomState> = HashMap::default();
         let mut reads: [ReadSet; 5] = Default::default();
+        let mut clock: [ClockReaders; 5] = Default::default();
         for policy in policies {
             let Some(candidate) = Candidate::new(policy, &target, resource) else {
                 continue;
             };
+            for (kind, (reads, clock)) in Kind::PRINCIPALS
+                .into_iter()
+                .zip(reads.iter_mut().zip(&mut clock))
+            {
+                if policy.principal.allows_type(kind.entity_type()) {
+                    reads.extend(&policy.reads);
+                    clock.extend(&candidate);
+                }
+            }
             match &policy.principal.place {
                 Place::Anywhere => unscoped.push(candidate),
                 Place::Exactly(uid) | Place::In(uid) => {
                     by_principal.entry(uid.clone()).or_default().push(candidate);
                 }
             }
-            for (kind, reads) in Kind::PRINCIPALS.into_iter().zip(&mut reads) {
-                if policy.principal.allows_type(kind.entity_type()) {
-                    reads.extend(&policy.reads);
-                }
-            }
         }
         Self {
+            id: SliceId::fresh(),
             target,
             unscoped,
             by_principal,
@@ -311,6 +335,7 @@ impl Slice {
                     .map_or_else(Plan::everything, Plan::for_reads)
             }),
             reads,
+            clock,
         }
     }
 
@@ -344,9 +369,37 @@ impl Slice {
         &self.plans[principal_index(kind)]
     }
 
+    /// Whether some policy whose scope may hold for this principal can read the clock.
+    pub(super) fn reads_clock(&self, kind: Kind, principal: &Entity) -> bool {
+        self.clock
+            .get(principal_index(kind))
+            .is_none_or(|clock| clock.holds(principal))
+    }
+
     /// What the policies for principals of this kind can read.
     pub(super) fn reads(&self, kind: Kind) -> Option<&ReadSet> {
         self.reads.get(principal_index(kind))
+    }
+}
+
+impl ClockReaders {
+    fn extend(&mut self, candidate: &Candidate) {
+        if !candidate.reads_clock {
+            return;
+        }
+        match &candidate.policy.principal.place {
+            Place::Anywhere => self.anybody = true,
+            Place::Exactly(uid) | Place::In(uid) => {
+                if !self.places.contains(uid) {
+                    self.places.push(uid.clone());
+                }
+            }
+        }
+    }
+
+    fn holds(&self, principal: &Entity) -> bool {
+        let within = |uid| principal.uid() == uid || principal.is_descendant_of(uid);
+        self.anybody || self.places.iter().any(within)
     }
 }
 

@@ -3,6 +3,7 @@
 mod files;
 pub(super) mod fixture;
 mod invariants;
+mod memory;
 mod observed;
 mod oracle;
 #[cfg(feature = "prove")]
@@ -11,7 +12,7 @@ mod validation;
 mod verdicts;
 
 use super::*;
-use fixture::{BASE_SCHEMA, document, operations};
+use fixture::{BASE_SCHEMA, World, document, operations};
 
 fn compile(policies: &str) -> Result<Policies, Vec<Problem>> {
     fixture::compile(&[("p.cedar", policies)], &[])
@@ -70,6 +71,43 @@ fn a_policy_that_follows_more_than_one_step_is_refused() {
          when { principal has operator && principal.operator.kind == \"x\" };",
     );
     assert!(text.contains("level"), "{text}");
+}
+
+#[test]
+fn a_workload_is_known_by_its_id_as_the_caller_and_beside_it() {
+    let policies = compile(
+        "@id(\"own\") permit (principal is Cardea::Workload in Cardea::TrustDomain::\"example.com\", action, resource)\n\
+         when { principal has serviceAccount && principal.serviceAccount == \"web\" && principal has spiffeId && principal.spiffeId like \"*/web\" };\n\
+         @id(\"beside\") permit (principal is Cardea::User, action, resource)\n\
+         when { context.tls.mutual && context.tls has peer && context.tls.peer has namespace && context.tls.peer.namespace == \"shop\" };",
+    )
+    .unwrap();
+    let workload = |id: &str| {
+        let id = crate::model::SpiffeId::parse(id).unwrap();
+        crate::model::IdentityAttributes::workload(id, jiff::Timestamp::UNIX_EPOCH)
+    };
+    let determining = |world: &World| {
+        let principal = world.principal(&policies);
+        let judgement = policies.judge(world.question(&principal));
+        assert!(judgement.faults.is_empty(), "{:?}", judgement.faults);
+        judgement.determining.join(",")
+    };
+    let mut world = World::new("a0.get", "1");
+    assert_eq!(determining(&world), "");
+    for (id, own, beside) in [
+        ("spiffe://example.com/ns/shop/sa/web", "own", "beside"),
+        ("spiffe://example.com/ns/other/sa/web", "own", ""),
+        ("spiffe://evil.com/ns/shop/sa/web", "", "beside"),
+        ("spiffe://example.com/web", "", ""),
+    ] {
+        let caller = crate::model::Caller::Supposed(Arc::new(workload(id)));
+        world.facts.tls.prove(caller);
+        world.attributes = Some(fixture::user("alice"));
+        assert_eq!(determining(&world), beside, "{id}");
+        // The caller may be the workload on the connection itself.
+        world.attributes = Some(workload(id));
+        assert_eq!(determining(&world), own, "{id}");
+    }
 }
 
 #[test]

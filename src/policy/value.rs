@@ -22,6 +22,7 @@ pub(super) enum Kind {
     Agent,
     Anonymous,
     Tenant,
+    TrustDomain,
     Tag,
     Group,
     Role,
@@ -35,13 +36,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::User,
         Self::Client,
         Self::Workload,
         Self::Agent,
         Self::Anonymous,
         Self::Tenant,
+        Self::TrustDomain,
         Self::Tag,
         Self::Group,
         Self::Role,
@@ -72,6 +74,7 @@ impl Kind {
             Self::Agent => "Agent",
             Self::Anonymous => "Anonymous",
             Self::Tenant => "Tenant",
+            Self::TrustDomain => "TrustDomain",
             Self::Tag => "Tag",
             Self::Group => "Group",
             Self::Role => "Role",

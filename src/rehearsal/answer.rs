@@ -83,6 +83,82 @@ impl Answer {
     }
 }
 
+/// What explanations are written from.
+impl Answer {
+    /// Whether the request may pass.
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        self.decision
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason's code.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// The reason of the refusal that would have been, where the operation is observed.
+    #[must_use]
+    pub fn would_be(&self) -> Option<&'static str> {
+        self.would_be
+    }
+
+    /// A sentence for operators; empty where the request may pass.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The operation's id.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// The digest of the bundle.
+    #[must_use]
+    pub fn snapshot(&self) -> &str {
+        &self.snapshot
+    }
+
+    /// Whether a policy could not be evaluated.
+    #[must_use]
+    pub fn failed(&self, policy: &str) -> bool {
+        self.messages(policy).next().is_some()
+    }
+
+    /// Why a policy could not be evaluated.
+    pub fn messages<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
+        let errors = self
+            .errors
+            .iter()
+            .filter(move |fault| fault.policy == policy);
+        errors.map(|fault| fault.message.as_str())
+    }
+
+    /// The login that is asked for, in words.
+    #[must_use]
+    pub fn login(&self) -> Option<String> {
+        let login = self.step_up.as_ref()?;
+        let mut words = Vec::new();
+        if !login.acr_values.is_empty() {
+            words.push(format!("of the class {}", login.acr_values.join(" or ")));
+        }
+        words.extend(
+            login
+                .max_age
+                .map(|age| format!("at most {age} seconds old")),
+        );
+        Some(words.join(", "))
+    }
+}
+
 /// What is said of a line that is no request: it is denied, as a check that cannot be read is.
 #[derive(Debug, Serialize)]
 pub struct NoRequest {

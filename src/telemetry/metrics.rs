@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _};
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::counted::{CountedMetrics, Deliveries};
+use super::introspections::Introspections;
 use super::logs::Lines;
 use super::observed::{self, Observer};
 use super::operations::Operations;
@@ -64,7 +66,7 @@ const BOUNDS: [f64; 17] = [
     2.5,
 ];
 /// How many values `reason` has (`permitted`, `observed` and each [`Reason`]).
-const REASONS: usize = 25;
+const REASONS: usize = 26;
 const DECISIONS: &str = "cardea.decisions";
 const OBSERVED: &str = "cardea.observed";
 
@@ -83,10 +85,12 @@ struct Instruments {
     observed: Counter<u64>,
     duration: Histogram<f64>,
     lookups: Counter<u64>,
+    recalls: Counter<u64>,
     credential_faults: Counter<u64>,
     policy_errors: Counter<u64>,
     panics: Counter<u64>,
     cancelled: Counter<u64>,
+    introspections: Introspections,
 }
 
 /// What is asked whenever metrics are read: the application, and what telemetry itself lost.
@@ -177,6 +181,10 @@ impl Metrics {
             let result = if hit { "hit" } else { "miss" };
             all.lookups.add(1, &[KeyValue::new("result", result)]);
         }
+        if let Some(recalled) = trail.decision_cache {
+            all.recalls
+                .add(1, &[KeyValue::new("result", recalled.as_str())]);
+        }
         if let Outcome::Refused(refusal) = &decision.outcome
             && let Reason::CredentialInvalid(fault) = &refusal.reason
         {
@@ -194,6 +202,10 @@ impl Metrics {
 
     pub(super) fn cancelled(&self) {
         self.instruments.cancelled.add(1, &[]);
+    }
+
+    pub(super) fn introspected(&self, outcome: &'static str, took: Option<Duration>) {
+        self.instruments.introspections.record(outcome, took);
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -235,6 +247,11 @@ impl Instruments {
                 .with_description("Lookups of verified tokens, by result.")
                 .with_unit("{lookup}")
                 .build(),
+            recalls: meter
+                .u64_counter("cardea.decision.cache.lookups")
+                .with_description("Lookups of remembered judgements, by result.")
+                .with_unit("{lookup}")
+                .build(),
             credential_faults: meter
                 .u64_counter("cardea.credential.faults")
                 .with_description("Refused credentials, by what was wrong with them.")
@@ -255,6 +272,7 @@ impl Instruments {
                 .with_description("Checks whose caller went away before the verdict.")
                 .with_unit("{check}")
                 .build(),
+            introspections: Introspections::build(meter),
         };
         all.begin_at_zero();
         all

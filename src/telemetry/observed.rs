@@ -2,6 +2,8 @@
 //!
 //! The application hands in one function. So telemetry imports no room, and no room imports telemetry.
 
+mod revocations;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use crate::model::SnapshotId;
+
+pub use revocations::RevocationsSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -29,6 +33,10 @@ pub struct Observation {
     pub reload_failures: u64,
     /// How many verified tokens are cached.
     pub cached_tokens: u64,
+    /// What is no longer trusted.
+    pub revocations: RevocationsSeen,
+    /// How many judgements are remembered.
+    pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
     pub shadow_disagreements: u64,
     /// How many decisions they were not asked about, because they were too slow, since the start.
@@ -90,11 +98,12 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_counts(meter, observer);
     register_keys(meter, observer);
     register_bundle(meter, observer);
+    revocations::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
     type Number = (&'static str, &'static str, fn(&Observation) -> u64);
-    let numbers: [Number; 4] = [
+    let numbers: [Number; 5] = [
         ("cardea.ready", "1 where policies answer checks.", |seen| {
             u64::from(seen.ready)
         }),
@@ -107,6 +116,11 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
             "cardea.token.cache.entries",
             "Verified tokens in the cache.",
             |seen| seen.cached_tokens,
+        ),
+        (
+            "cardea.decision.cache.entries",
+            "Judgements that are remembered.",
+            |seen| seen.remembered_judgements,
         ),
         (
             "cardea.observed.operations",

@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    AccessRequest, Api, Arrival, Body, Caller, Clock, ColdStep, Decision, Host, IdentityAttributes,
-    Lifecycle, Matched, Method, Operation, Outcome, Peer, Permit, PrincipalKind, Query, Reason,
-    Refusal, ResourceRule, Route, Scheme, SnapshotId, SystemClock, TraceParent, Trail,
-    VerifiedIdentity,
+    AccessRequest, Api, Arrival, Body, Caller, Clock, ColdStep, Decision, DecisionCache, Host,
+    IdentityAttributes, Lifecycle, Matched, Method, Operation, Outcome, Peer, Permit,
+    PrincipalKind, Query, Reason, Refusal, ResourceRule, Route, Scheme, SnapshotId, SystemClock,
+    TraceParent, Trail, VerifiedIdentity,
 };
 use crate::model::{CanonicalPath, Headers, PathRules};
 
@@ -39,6 +39,7 @@ pub(super) fn allowed() -> Decision {
     trail.matched = Some(matched("orders.getOrder"));
     trail.caller = Some(alice("alice"));
     trail.cache_hit = Some(true);
+    trail.decision_cache = Some(DecisionCache::Hit);
     trail.determining = vec!["owner-reads".into(), "staff-reads".into()];
     Decision {
         outcome: Outcome::Allowed(Permit::assertion()),

@@ -199,6 +199,7 @@ async fn a_decision_is_a_span_below_envoys() {
         ("cardea.operation", "orders.getOrder"),
         ("cardea.snapshot", "d1gest"),
         ("cardea.cache.hit", "true"),
+        ("cardea.decision.cache", "hit"),
         ("cardea.request.id", "req-1"),
     ] {
         assert_eq!(text(span, name).as_deref(), Some(value), "{name}");
@@ -372,6 +373,7 @@ async fn metrics_are_prometheus_text() {
     let expired = Reason::CredentialInvalid(CredentialFault::Expired);
     let mut refused = samples::with_a_cold_step(samples::refused(expired));
     refused.trail.cache_hit = Some(false);
+    refused.trail.decision_cache = None;
     refused.trail.matched = None;
     telemetry.record(&refused);
     telemetry.panicked();
@@ -385,6 +387,7 @@ async fn metrics_are_prometheus_text() {
         r#"cardea_decision_duration_seconds_count{cold="true",verdict="deny"} 1"#,
         r#"cardea_token_cache_lookups_total{result="hit"} 1"#,
         r#"cardea_token_cache_lookups_total{result="miss"} 1"#,
+        r#"cardea_decision_cache_lookups_total{result="hit"} 1"#,
         r#"cardea_credential_faults_total{fault="expired"} 1"#,
         r#"cardea_policy_errors_total{effect="forbid"} 0"#,
         "cardea_panics_total 1",
@@ -429,6 +432,14 @@ async fn gauges_ask_the_application() {
         bundle_stale: true,
         reload_failures: 3,
         cached_tokens: 7,
+        revocations: RevocationsSeen {
+            applied: vec![("subject", "ssf", 4)],
+            entries: 3,
+            evicted: 9,
+            refused: 1,
+            unsaved: true,
+        },
+        remembered_judgements: 8,
         shadow_disagreements: 1,
         shadow_dropped: 2,
         observed_operations: 4,
@@ -444,7 +455,13 @@ async fn gauges_ask_the_application() {
         "cardea_bundle_stale 1",
         "cardea_bundle_reload_failures_total 3",
         "cardea_token_cache_entries 7",
+        "cardea_decision_cache_entries 8",
         "cardea_shadow_disagreements_total 1",
+        r#"cardea_revocations_total{source="ssf",target="subject"} 4"#,
+        "cardea_revocations_entries 3",
+        "cardea_revocations_evicted_total 9",
+        "cardea_revocations_refused_total 1",
+        "cardea_revocations_unsaved 1",
         "cardea_observed_operations 4",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -261,6 +261,9 @@ fn attributes(decision: &Decision) -> Vec<KeyValue> {
     if let Some(hit) = trail.cache_hit {
         list.push(KeyValue::new("cardea.cache.hit", hit));
     }
+    if let Some(recalled) = trail.decision_cache {
+        list.push(KeyValue::new("cardea.decision.cache", recalled.as_str()));
+    }
     if let Some(matched) = trail.matched.as_ref().filter(|m| m.operation.documented) {
         let template = &matched.operation.route.template;
         list.push(KeyValue::new("http.route", safe(template, 1024)));

@@ -26,6 +26,7 @@ pub(super) fn own_trouble(decision: &Decision) -> Option<&'static str> {
         | Reason::NotReady
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
+        | Reason::IntrospectionUnavailable
         | Reason::Internal => true,
         Reason::AmbiguousPath(_)
         | Reason::AmbiguousQuery(_)

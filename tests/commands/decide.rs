@@ -137,12 +137,12 @@ fn an_answer_comes_before_the_next_line_is_asked_for() {
 const ISSUER: &str = "https://login.example.com";
 
 /// An issuer with a key of its own; its key set lies in a file.
-struct Issuer {
+pub(crate) struct Issuer {
     key: Ed25519KeyPair,
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             key: Ed25519KeyPair::generate().unwrap(),
         }
@@ -154,7 +154,7 @@ impl Issuer {
     }
 
     /// A token; `change` replaces some of its claims.
-    fn token(&self, change: &Value) -> String {
+    pub(crate) fn token(&self, change: &Value) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -177,7 +177,7 @@ impl Issuer {
     }
 }
 
-fn check(path: &str, authorization: Option<&str>) -> Value {
+pub(crate) fn check(path: &str, authorization: Option<&str>) -> Value {
     let mut headers = json!({ ":path": path, "accept": "*/*" });
     if let Some(value) = authorization {
         headers["authorization"] = value.into();
@@ -188,7 +188,7 @@ fn check(path: &str, authorization: Option<&str>) -> Value {
 }
 
 /// Settings that believe one issuer, written where the program can read them.
-fn settings(folder: &std::path::Path, issuer: &Issuer) -> String {
+pub(crate) fn settings(folder: &std::path::Path, issuer: &Issuer) -> String {
     let keys = folder.join("keys.json");
     fs::write(&keys, issuer.key_set()).unwrap();
     let settings = json!({

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{cardea, shipped, text};
 
 /// A copy of the shipped bundle that may be changed.
-fn copy() -> tempfile::TempDir {
+pub(crate) fn copy() -> tempfile::TempDir {
     fn copy_folder(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {

@@ -8,7 +8,10 @@
 
 mod bounds;
 mod decide;
+mod explain;
 mod judge;
+mod keys;
+mod replay;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

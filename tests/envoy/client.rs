@@ -168,7 +168,12 @@ impl Ask {
 
     /// Asks over TLS as the client that holds a certificate.
     pub(crate) fn over_tls_at(self, listener: &str) -> Heard {
-        let client = house().tls_client(&self.host, listener);
+        self.over_tls_as("client", listener)
+    }
+
+    /// Asks over TLS with somebody's certificate.
+    pub(crate) fn over_tls_as(self, whose: &str, listener: &str) -> Heard {
+        let client = house().tls_client(whose, &self.host, listener);
         let request = self.request(&client, "https", listener);
         hear(request, self.test)
     }

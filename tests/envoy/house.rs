@@ -10,14 +10,21 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Uri};
 use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cardea::app::App;
 use cardea::config::Config;
 use cardea::envoy::listener::{ListenAddress, Local};
 use cardea::envoy::response::{Credential, OwnTrouble};
 use cardea::envoy::tls::TlsSettings;
-use cardea::identity::{ClaimSettings, IssuerSettings, KeyPlace, install_crypto};
+use cardea::identity::{
+    CertificateSettings, ClaimSettings, IssuerSettings, KeyPlace, RouteSettings, SchemeName,
+    TrustDomainSettings, install_crypto,
+};
 use cardea::model::Period;
 use cardea::telemetry::logs::{Decisions, Level};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -46,6 +53,10 @@ when { context.request.host like "*.rows" };
 forbid (principal, action, resource) when { context.request.host == "stronger.rows" && context.token.assurance < 3 };
 @id("certificate-lists") permit (principal, action == Cardea::Action::"orders.listOrders", resource)
 when { context.tls.mutual && context.tls has sni && context.tls.sni == "api.example.com" };
+@id("client-creates") permit (principal is Cardea::Workload in Cardea::TrustDomain::"example.com", action == Cardea::Action::"orders.createOrder", resource)
+when { principal has serviceAccount && principal has namespace && principal.namespace == "shop" && principal.serviceAccount == "client" };
+@id("not-beside-other") forbid (principal is Cardea::User, action == Cardea::Action::"orders.createOrder", resource)
+when { context.tls has peer && context.tls.peer has serviceAccount && context.tls.peer.serviceAccount == "other" && !context.token.senderConstrained };
 "#;
 
 /// An API whose callers are not all known yet.
@@ -102,6 +113,18 @@ impl House {
         let settings = |keys: &str| settings(&bundle, keys);
         let mut main = settings(&keys);
         main.telemetry.otlp.endpoint = Some(format!("http://127.0.0.1:{otlp}"));
+        main.identity.certificates = Some(CertificateSettings {
+            trust_domains: vec![TrustDomainSettings {
+                name: "example.com".to_owned(),
+                ca_files: vec![papers.authority_file()],
+            }],
+            ..CertificateSettings::default()
+        });
+        main.identity.routes = vec![RouteSettings {
+            schemes: vec![SchemeName::Jwt, SchemeName::Certificate],
+            combine: vec![(SchemeName::Jwt, SchemeName::Certificate)],
+            ..RouteSettings::default()
+        }];
         main.telemetry.traces.delay = Period::millis(50);
         // Nobody listens on port 1.
         let no_keys = settings("http://127.0.0.1:1/jwks");
@@ -193,11 +216,17 @@ impl House {
             .unwrap_or_else(|_| panic!("no counter {name}: {text}"))
     }
 
+    /// SHA-256 of somebody's certificate, as tokens are bound to it.
+    pub(crate) fn thumbprint(&self, whose: &str) -> String {
+        let pem = read(&self.papers.certificate_file(whose));
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der))
+    }
+
     /// A client with a certificate, for which `host` is a listener here.
-    pub(crate) fn tls_client(&self, host: &str, listener: &str) -> reqwest::Client {
+    pub(crate) fn tls_client(&self, whose: &str, host: &str, listener: &str) -> reqwest::Client {
         let authority = read(&self.papers.authority_file());
-        let own =
-            read(&self.papers.certificate_file("client")) + &read(&self.papers.key_file("client"));
+        let own = read(&self.papers.certificate_file(whose)) + &read(&self.papers.key_file(whose));
         reqwest::Client::builder()
             .no_proxy()
             .timeout(PATIENCE)

@@ -31,6 +31,13 @@ impl Issuer {
         self.signed(&claims(subject))
     }
 
+    /// A good token that is bound to a certificate (RFC 8705).
+    pub(crate) fn bound_token(&self, subject: &str, thumbprint: &str) -> String {
+        let mut claims = claims(subject);
+        claims["cnf"] = json!({ "x5t#S256": thumbprint });
+        self.signed(&claims)
+    }
+
     pub(crate) fn expired_token(&self, subject: &str) -> String {
         let mut claims = claims(subject);
         claims["iat"] = json!(now() - 900);

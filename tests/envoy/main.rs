@@ -19,6 +19,7 @@ mod recorder;
 
 mod ambiguity;
 mod answers;
+mod certificates;
 mod demo;
 mod handover;
 mod identity;

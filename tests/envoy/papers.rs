@@ -9,6 +9,7 @@ use rcgen::{
 };
 
 pub(crate) const CLIENT_NAME: &str = "spiffe://example.com/ns/shop/sa/client";
+pub(crate) const OTHER_NAME: &str = "spiffe://example.com/ns/shop/sa/other";
 pub(crate) const ENVOY_NAME: &str = "spiffe://example.com/ns/edge/sa/envoy";
 
 /// Files in PEM.
@@ -39,6 +40,7 @@ impl Papers {
             SanType::DnsName("cardea.test".try_into().unwrap()),
         );
         papers.issue("client", SanType::URI(CLIENT_NAME.try_into().unwrap()));
+        papers.issue("other", SanType::URI(OTHER_NAME.try_into().unwrap()));
         papers.issue("envoy", SanType::URI(ENVOY_NAME.try_into().unwrap()));
         papers
     }

@@ -1,6 +1,6 @@
 //! What is remembered of tokens, and when it must not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,30 @@ fn a_token_is_judged_once_and_then_remembered() {
     assert!(
         (metrics.sum("cardea_token_cache_lookups_total", &["result=\"miss\""]) - 1.0).abs() < 0.1
     );
+}
+
+#[test]
+fn a_judgement_is_remembered_and_every_decision_is_still_its_own() {
+    let world = World::new();
+    let token = world.key.token();
+    let ids: BTreeSet<String> = (0..5)
+        .map(|_| {
+            let heard = world.present(&token);
+            heard.passed();
+            heard.metadata("decision").to_string()
+        })
+        .collect();
+    assert_eq!(ids.len(), 5, "an id for each");
+    // The same caller by another proof is judged anew.
+    world
+        .present(&world.key.token_with(json!({ "jti": "2" })))
+        .passed();
+    let metrics = world.metrics();
+    let lookups = |result: &str| {
+        let label = format!("result=\"{result}\"");
+        metrics.sum("cardea_decision_cache_lookups_total", &[&label])
+    };
+    assert!((lookups("hit") - 4.0).abs() < 0.1 && (lookups("miss") - 2.0).abs() < 0.1);
 }
 
 #[test]

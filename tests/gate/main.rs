@@ -8,11 +8,14 @@
 )]
 
 mod answers;
+mod api_keys;
+mod basic;
 mod caching;
 mod child;
 mod credentials;
 mod delegation;
 mod health;
+mod introspection;
 mod issuer;
 mod keys;
 mod observed;
@@ -20,6 +23,7 @@ mod policies;
 mod provider;
 mod reload;
 mod requests;
+mod revocation;
 mod secrets;
 mod start;
 mod world;

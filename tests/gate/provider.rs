@@ -30,6 +30,8 @@ permit (principal in Cardea::Role::"order-viewer", action in Cardea::Action::"re
 pub(crate) struct Provider {
     pub(crate) issuer: String,
     pub(crate) secret: String,
+    /// The private key (PEM) of the client that proves itself by assertions.
+    pub(crate) key: String,
     http: Client,
     process: Child,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Provider {
 struct Greeting {
     issuer: String,
     secret: String,
+    key: String,
 }
 
 /// What it has been asked.
@@ -67,6 +70,7 @@ impl Provider {
         Self {
             issuer: greeting.issuer,
             secret: greeting.secret,
+            key: greeting.key,
             http: Client::builder().no_proxy().build().unwrap(),
             process,
         }
@@ -111,6 +115,17 @@ impl Provider {
         form: &[(&str, &str)],
         headers: &[(&str, &str)],
     ) -> Value {
+        let text = self.send(world, (path, client), form, headers);
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"))
+    }
+
+    fn send(
+        &self,
+        world: &World,
+        (path, client): (&str, &str),
+        form: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> String {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(form);
         let encoded = |text: &str| -> String {
@@ -129,8 +144,32 @@ impl Provider {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let text = world.wait(async { request.send().await.unwrap().text().await.unwrap() });
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"))
+        world.wait(async { request.send().await.unwrap().text().await.unwrap() })
+    }
+
+    /// Has `setup` ask this provider, found by discovery, about tokens for [`OPAQUE`]: as the client `id`, which proves
+    /// itself by `auth`.
+    pub(crate) fn asked_by(&self, setup: &mut Setup, (id, auth): (&str, &Value)) {
+        let server = json!({
+            "issuer": self.issuer,
+            "audiences": [OPAQUE],
+            "client": { "id": id, "auth": auth },
+            "claims": { "roles": ["roles"], "tenant": "tenant" },
+            "timeout": "10s",
+        });
+        setup.settings["identity"]["introspection"] = json!([server]);
+        setup.write("provider.cedar", VIEWERS);
+    }
+
+    /// Takes a token back.
+    pub(crate) fn revoke(&self, world: &World, token: &str) {
+        let answer = self.send(
+            world,
+            ("/token/revocation", SERVICE),
+            &[("token", token)],
+            &[],
+        );
+        assert_eq!(answer, "");
     }
 
     /// Signs with new keys from now on; the old ones stay published.

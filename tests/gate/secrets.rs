@@ -48,6 +48,7 @@ fn planted(key: &Key) -> Vec<Ask> {
     asks.extend([
         ask("/v1/orders?limit=canary-one&limit=canary-two").bearer(token),
         ask("/v1/orders?access_token=canary-in-query").bearer(token),
+        ask("/v1/orders?api_key=canary-key-in-query"),
         ask("/v1/orders?x=canary%zz"),
         ask("/v1/status").header("authorization", "Basic Y2FuYXJ5OmNhbmFyeQcanary"),
         ask("/v1/status").header("authorization", "canary"),

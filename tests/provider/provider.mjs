@@ -7,7 +7,7 @@
 import http from 'node:http';
 import { once } from 'node:events';
 import Provider from 'oidc-provider';
-import { exportJWK, generateKeyPair } from 'jose';
+import { exportJWK, exportPKCS8, generateKeyPair } from 'jose';
 
 const ALGORITHMS = { RS256: {}, ES256: {}, EdDSA: { crv: 'Ed25519' } };
 const SCOPES = 'orders:read orders:write profile';
@@ -46,6 +46,10 @@ function resourceServer(context, resource) {
     : { ...shared, accessTokenFormat: 'opaque' };
 }
 
+// The key of the client that proves itself by assertions. Its private half goes to whoever started this.
+const assertion = await generateKeyPair('ES256', { extractable: true });
+const assertionJwk = { ...(await exportJWK(assertion.publicKey)), alg: 'ES256', use: 'sig', kid: 'assertion' };
+
 function provider(issuer, keys) {
   return new Provider(issuer, {
     jwks: { keys },
@@ -54,6 +58,13 @@ function provider(issuer, keys) {
       machine('service'),
       machine('bound-service', { dpop_bound_access_tokens: true }),
       machine('cardea', { grant_types: [] }),
+      machine('cardea-signed', { grant_types: [], introspection_signed_response_alg: 'ES256' }),
+      machine('cardea-assertion', {
+        grant_types: [],
+        client_secret: undefined,
+        token_endpoint_auth_method: 'private_key_jwt',
+        jwks: { keys: [assertionJwk] },
+      }),
     ],
     extraTokenClaims: async () => ({
       tenant: 'acme',
@@ -63,6 +74,7 @@ function provider(issuer, keys) {
       clientCredentials: { enabled: true },
       dPoP: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async () => true },
+      jwtIntrospection: { enabled: true },
       revocation: { enabled: true },
       devInteractions: { enabled: false },
       resourceIndicators: {
@@ -107,6 +119,8 @@ await once(server, 'listening');
 const issuer = `http://127.0.0.1:${server.address().port}`;
 answer = provider(issuer, keys).callback();
 
+// The library prints notices, and nobody reads them: that must not end the process.
+process.stdout.on('error', () => {});
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
-console.log(JSON.stringify({ issuer, secret: SECRET }));
+console.log(JSON.stringify({ issuer, secret: SECRET, key: await exportPKCS8(assertion.privateKey) }));

@@ -1,57 +1,9 @@
 //! How the tour looks: a hundred columns, colours only on a terminal.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 
 use super::client::Seen;
-
-/// Whether to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
-    Plain,
-    Coloured,
-}
-
-impl Paint {
-    /// Colours on a terminal, unless `NO_COLOR` is set (<https://no-color.org>) or the terminal has none.
-    pub(super) fn for_stdout() -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if std::io::stdout().is_terminal() && !no_color && !dumb {
-            Self::Coloured
-        } else {
-            Self::Plain
-        }
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Coloured => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn dim(self, text: &str) -> String {
-        self.with("2", text)
-    }
-
-    fn bad(self, text: &str) -> String {
-        self.with("1;31", text)
-    }
-
-    fn status(self, status: u16) -> String {
-        let code = match status {
-            200..300 => "32",
-            400..500 => "33",
-            _ => "31",
-        };
-        self.with(code, &status.to_string())
-    }
-}
+pub(super) use crate::cli::paint::Paint;
 
 /// One step as it is told.
 pub(super) struct Told<'a> {

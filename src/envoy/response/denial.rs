@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::model::{Decision, Reason, StepUp};
+use crate::model::{Challenge, CredentialFault, Decision, Reason, StepUp};
 
 use super::super::proto::core::HeaderValueOption;
 use super::settings::Answers;
@@ -35,7 +35,7 @@ pub(super) fn headers(
             "application/problem+json".to_owned(),
         ));
     }
-    if let Some(challenge) = challenge(reason, &answers.realm) {
+    if let Some(challenge) = challenge(reason, &decision.trail.challenges, &answers.realm) {
         headers.push(header("www-authenticate", challenge));
     }
     if matches!(http, Http::TooManyRequests | Http::Unavailable) {
@@ -44,12 +44,50 @@ pub(super) fn headers(
     headers.into_iter().flatten().collect()
 }
 
-/// `WWW-Authenticate` (RFC 6750, section 3; RFC 9470, section 3). `realm` holds no quote and no backslash.
-fn challenge(reason: &Reason, realm: &str) -> Option<String> {
+/// `WWW-Authenticate`: each way in which callers of this operation may prove who they are (RFC 9110, section 11.6.1), or
+/// a bearer token where none is known. `realm` holds no quote and no backslash.
+fn challenge(reason: &Reason, known: &[Challenge], realm: &str) -> Option<String> {
+    // A fresher login is a matter of tokens, whatever came this time.
+    let known = match (known, reason) {
+        ([], _) | (_, Reason::StepUpRequired(_)) => &[Challenge::Bearer],
+        (known, _) => known,
+    };
+    let each = known.iter().map(|challenge| match challenge {
+        Challenge::Bearer => bearer(reason, realm),
+        // No standard names this scheme; its parameters are OpenAPI's words for such a key.
+        Challenge::ApiKey { header } => with_realm(reason, "ApiKey", realm)
+            .map(|text| format!("{text}, in=\"header\", name=\"{header}\"")),
+        // RFC 7617, section 2.1.
+        Challenge::Basic => {
+            with_realm(reason, "Basic", realm).map(|text| format!("{text}, charset=\"UTF-8\""))
+        }
+    });
+    let each: Option<Vec<String>> = each.collect();
+    each.map(|each| each.join(", "))
+}
+
+/// A challenge that says where, where one is due.
+fn with_realm(reason: &Reason, scheme: &str, realm: &str) -> Option<String> {
+    let due = matches!(
+        reason,
+        Reason::CredentialMissing | Reason::CredentialInvalid(_) | Reason::AmbiguousCredential
+    );
+    due.then(|| format!("{scheme} realm=\"{realm}\""))
+}
+
+/// RFC 6750, section 3; RFC 9470, section 3.
+fn bearer(reason: &Reason, realm: &str) -> Option<String> {
     let mut text = format!("Bearer realm=\"{realm}\"");
     match reason {
         // RFC 6750, section 3.1: without a credential, no error code either.
-        Reason::CredentialMissing => {}
+        // Nor where something else than a token was wrong.
+        Reason::CredentialMissing
+        | Reason::CredentialInvalid(
+            CredentialFault::Misplaced
+            | CredentialFault::Unregistered
+            | CredentialFault::Revoked
+            | CredentialFault::Password,
+        ) => {}
         Reason::CredentialInvalid(_) => text.push_str(", error=\"invalid_token\""),
         Reason::AmbiguousCredential => text.push_str(", error=\"invalid_request\""),
         Reason::StepUpRequired(step_up) => add_step_up(&mut text, step_up),
@@ -129,6 +167,9 @@ fn sentence(reason: &Reason) -> &'static str {
         Reason::MalformedRequest => "the request is malformed or too large",
         Reason::ContractViolated => "the request breaks the API's contract",
         Reason::CredentialMissing => "a credential is needed",
+        Reason::CredentialInvalid(CredentialFault::Misplaced) => {
+            "credentials are not read from the query, nor passwords from plain http"
+        }
         Reason::CredentialInvalid(_) => "the credential is not valid",
         Reason::StepUpRequired(_) => "a fresher or stronger login is needed",
         Reason::NotPermitted => "no policy permits this request",
@@ -139,8 +180,10 @@ fn sentence(reason: &Reason) -> &'static str {
         Reason::NotFound => "there is nothing here",
         Reason::Retired => "this API is no longer in service",
         Reason::TooManyRequests => "too many requests",
-        Reason::NotReady | Reason::DeadlineTooNear | Reason::KeysUnavailable | Reason::Internal => {
-            "no decision can be made right now"
-        }
+        Reason::NotReady
+        | Reason::DeadlineTooNear
+        | Reason::KeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::Internal => "no decision can be made right now",
     }
 }

@@ -14,7 +14,7 @@ pub struct AnswerSettings {
     /// Names of the identity headers that an upstream gets with an allowed request. Copies that a client sent are
     /// always removed or overwritten.
     pub headers: IdentityHeaders,
-    /// What becomes of the caller's `authorization` header when a request passes.
+    /// What becomes of the caller's `authorization` header, and of its API key, when a request passes.
     pub credential: Credential,
     /// What Envoy hears when Cardea itself cannot decide.
     pub own_trouble: OwnTrouble,
@@ -75,7 +75,7 @@ impl Default for IdentityHeaders {
     }
 }
 
-/// What becomes of the caller's `authorization` header when a request passes.
+/// What becomes of the caller's credential in the headers when a request passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {

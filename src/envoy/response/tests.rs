@@ -138,6 +138,7 @@ fn table() -> Vec<(Reason, i32, i32)> {
         (Reason::NotReady, 503, 14),
         (Reason::DeadlineTooNear, 503, 14),
         (Reason::KeysUnavailable, 503, 14),
+        (Reason::IntrospectionUnavailable, 503, 14),
         (Reason::Internal, 503, 14),
     ]
 }
@@ -586,4 +587,68 @@ proptest! {
             .collect();
         prop_assert_eq!(decoded, roles);
     }
+}
+
+#[test]
+fn a_challenge_names_the_ways_that_the_operation_knows() {
+    use crate::model::Challenge;
+    let key = || Challenge::ApiKey {
+        header: "x-api-key".into(),
+    };
+    let challenge = |ways: &[Challenge], reason: Reason| {
+        let mut decision = refusal(reason, false);
+        decision.trail.challenges = ways.into();
+        let answer = answer(&decision, &answers());
+        map(&denied(&answer).headers)
+            .remove("www-authenticate")
+            .map(str::to_owned)
+    };
+    let missing = || Reason::CredentialMissing;
+    let by_key = r#"ApiKey realm="cardea", in="header", name="x-api-key""#;
+    assert_eq!(challenge(&[key()], missing()).as_deref(), Some(by_key));
+    let unregistered = Reason::CredentialInvalid(CredentialFault::Unregistered);
+    assert_eq!(
+        challenge(&[key()], unregistered.clone()).as_deref(),
+        Some(by_key)
+    );
+    let basic = r#"Basic realm="cardea", charset="UTF-8""#;
+    assert_eq!(
+        challenge(&[Challenge::Basic], missing()).as_deref(),
+        Some(basic)
+    );
+    let all = format!(r#"Bearer realm="cardea", {by_key}, {basic}"#);
+    let ways = [Challenge::Bearer, key(), Challenge::Basic];
+    assert_eq!(challenge(&ways, missing()), Some(all.clone()));
+    assert_eq!(
+        challenge(&ways, unregistered),
+        Some(all),
+        "no token was wrong"
+    );
+    assert_eq!(challenge(&ways, Reason::NotPermitted), None);
+    let step_up = challenge(&[key()], Reason::StepUpRequired(StepUp::default()));
+    assert!(step_up.unwrap().starts_with("Bearer "));
+}
+
+#[test]
+fn an_api_key_is_removed_with_the_other_credential() {
+    use crate::model::Challenge;
+    let mut decision = allowed(verified(identity()), &["x-api-key"]);
+    decision.trail.challenges = [Challenge::ApiKey {
+        header: "x-api-key".into(),
+    }]
+    .into();
+    let removed = |credential| {
+        let settings = AnswerSettings {
+            credential,
+            ..AnswerSettings::default()
+        };
+        let answer = answer(&decision, &settings.resolve().unwrap());
+        let Some(HttpResponse::OkResponse(ok)) = &answer.wire().http_response else {
+            panic!("{answer:?}");
+        };
+        let names = ["authorization", "x-api-key"].map(str::to_owned);
+        names.map(|name| ok.headers_to_remove.contains(&name))
+    };
+    assert_eq!(removed(Credential::Keep), [false, false]);
+    assert_eq!(removed(Credential::Remove), [true, true]);
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::model::{Caller, Decision, PrincipalKind, every_byte};
+use crate::model::{Caller, Challenge, Decision, PrincipalKind, every_byte};
 
 use super::super::proto::auth::OkHttpResponse;
 use super::header;
@@ -48,6 +48,16 @@ fn removals(decision: &Decision, answers: &Answers, set: &[&str]) -> Vec<String>
     }
     if answers.credential == Credential::Remove {
         removed.push("authorization");
+        removed.extend(
+            decision
+                .trail
+                .challenges
+                .iter()
+                .filter_map(|way| match way {
+                    Challenge::ApiKey { header } => Some(&**header),
+                    Challenge::Bearer | Challenge::Basic => None,
+                }),
+        );
     }
     if removed.len() > known {
         removed.sort_unstable();

@@ -205,24 +205,26 @@ const MAX_EXPOSED: usize = 64;
 
 impl IssuerSettings {
     pub(super) fn check(&self, found: &mut Found) {
+        self.check_holders(found);
+        found.texts("audiences", &self.audiences);
+        found.texts("token_types", &self.token_types);
+        self.check_keys(found);
+        self.check_times(found);
+    }
+
+    /// What concerns those who hold its tokens, however these are proven.
+    pub(super) fn check_holders(&self, found: &mut Found) {
         found.text("issuer", &self.issuer);
         if self.issuer.contains('|') {
             let why = "must not hold `|`: principals are named `<issuer>|<subject>`, and `a|b` could vouch for subjects of `a`";
             found.say("issuer", why);
         }
-        found.texts("audiences", &self.audiences);
-        found.texts("token_types", &self.token_types);
         if self.max_actors > 16 {
             found.say("max_actors", "must be at most 16");
         }
         for issuer in &self.actor_issuers {
             found.text("actor_issuers", issuer);
         }
-        if self.algorithms.is_empty() {
-            found.say("algorithms", "must name at least one algorithm");
-        }
-        self.check_keys(found);
-        self.check_times(found);
         self.claims.check(found);
         for (field, levels) in [
             ("acr_levels", &self.acr_levels),
@@ -234,7 +236,10 @@ impl IssuerSettings {
         }
     }
 
-    fn check_keys(&self, found: &mut Found) {
+    pub(super) fn check_keys(&self, found: &mut Found) {
+        if self.algorithms.is_empty() {
+            found.say("algorithms", "must name at least one algorithm");
+        }
         let (field, url) = match &self.keys {
             KeyPlace::Discovery => ("issuer", &self.issuer),
             KeyPlace::JwksUrl(url) => ("keys.jwks_url", url),

@@ -153,3 +153,56 @@ fn plain_http_is_for_loopback_only() {
         assert_eq!(problems(vec![settings]).is_empty(), good, "{url}");
     }
 }
+
+#[test]
+fn keys_and_passwords_are_off_by_default_and_their_sections_are_secure_when_empty() {
+    let settings: Settings = serde_saphyr::from_str("{}").unwrap();
+    assert_eq!((&settings.api_keys, &settings.basic), (&None, &None));
+    assert_eq!(settings.schemes(), [SchemeName::Jwt]);
+    let settings: Settings = serde_saphyr::from_str("{api_keys: {}, basic: {}}").unwrap();
+    assert_eq!(settings.problems(), []);
+    let basic = settings.basic.as_ref().unwrap();
+    assert!(!basic.allow_http);
+    assert_eq!(
+        settings.schemes(),
+        [SchemeName::Jwt, SchemeName::ApiKey, SchemeName::Basic]
+    );
+}
+
+#[test]
+fn all_mistakes_in_the_sections_of_keys_and_passwords_are_told_at_once() {
+    let settings: Settings = serde_saphyr::from_str(
+        "{api_keys: {header: Authorization, prefix: 'a-b', issuer: 'a|b', poll: 1ms, query_parameters: ['']},
+          basic: {issuer: '', max_attempts: 0, max_attempts_total: 0, window: 0s, concurrency: 0, queue: 9999, wait: 1h, poll: 0s}}",
+    )
+    .unwrap();
+    let problems = settings.problems();
+    for field in [
+        "api_keys.header",
+        "api_keys.prefix",
+        "api_keys.issuer",
+        "api_keys.poll",
+        "api_keys.query_parameters",
+        "basic.issuer",
+        "basic.max_attempts",
+        "basic.max_attempts_total",
+        "basic.window",
+        "basic.concurrency",
+        "basic.queue",
+        "basic.wait",
+        "basic.poll",
+    ] {
+        let named = format!("`identity.{field}`");
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.message.contains(&named)),
+            "{field}"
+        );
+    }
+    for header in ["", "x api key", "x-cardea-key", "cookie"] {
+        let text = format!("{{api_keys: {{header: '{header}'}}}}");
+        let settings: Settings = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(settings.problems().len(), 1, "{header}");
+    }
+}

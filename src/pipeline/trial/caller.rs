@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::scalar::{Names, When, Words};
 use crate::identity::{SUPPOSED_ISSUER, SUPPOSED_LIFE};
-use crate::model::{Binding, IdentityAttributes, PrincipalKind};
+use crate::model::{Binding, IdentityAttributes, PrincipalKind, SpiffeId};
 
 /// `anonymous`, or what is known of somebody.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,9 @@ pub enum CallerForm {
 pub struct CallerParts {
     /// `user` (the default), `client`, `workload` or `agent`.
     pub kind: Option<PrincipalKind>,
+    /// The workload's SPIFFE ID, as its certificate has it; in place of `kind`, `issuer` and `subject`.
+    #[serde(alias = "spiffeId")]
+    pub spiffe_id: Option<SpiffeId>,
     /// Who vouches. Default: `https://issuer.test`.
     pub issuer: Option<String>,
     /// The holder. Default: `somebody`.
@@ -54,6 +57,11 @@ pub struct CallerParts {
     /// When the holder logged in.
     #[serde(alias = "authTime")]
     pub auth_time: Option<When>,
+    /// What proved it (`token.kind`): `bearer_jwt` (the default), `api_key` or `basic`.
+    pub credential: Credential,
+    /// When the credential was issued.
+    #[serde(alias = "issuedAt")]
+    pub issued_at: Option<When>,
     /// When the credential ends. Default: five minutes later.
     #[serde(alias = "expiresAt")]
     pub expires_at: Option<When>,
@@ -62,6 +70,29 @@ pub struct CallerParts {
     pub sender_constrained: bool,
     /// Further claims.
     pub claims: BTreeMap<String, Names>,
+}
+
+/// What a supposed caller proved itself with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// A bearer token.
+    #[default]
+    BearerJwt,
+    /// An API key.
+    ApiKey,
+    /// User name and password.
+    Basic,
+}
+
+impl Credential {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::BearerJwt => "bearer_jwt",
+            Self::ApiKey => "api_key",
+            Self::Basic => "basic",
+        }
+    }
 }
 
 impl CallerParts {
@@ -77,6 +108,15 @@ impl CallerParts {
             || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
             |at| at.0,
         );
+        let known = match &self.spiffe_id {
+            Some(id) => IdentityAttributes::workload(id.clone(), expires_at),
+            None => IdentityAttributes::of(
+                kind,
+                self.credential.scheme(),
+                (issuer.into(), subject),
+                expires_at,
+            ),
+        };
         IdentityAttributes {
             client_id: self.client_id.clone().or(own_client),
             audience: self.audience.0.clone(),
@@ -85,6 +125,7 @@ impl CallerParts {
             acr: self.acr.clone(),
             assurance: self.assurance,
             auth_time: self.auth_time.map(|at| at.0),
+            issued_at: self.issued_at.map(|at| at.0),
             // Which key it is nobody asks: that it was proven is all that policies can read.
             binding: self
                 .sender_constrained
@@ -95,7 +136,7 @@ impl CallerParts {
             claims: claims
                 .map(|(name, values)| (name.clone(), values.0.clone()))
                 .collect(),
-            ..IdentityAttributes::of(kind, "bearer_jwt", (issuer.into(), subject), expires_at)
+            ..known
         }
     }
 }

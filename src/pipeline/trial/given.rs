@@ -13,7 +13,7 @@ use super::facts::{
 use super::request::{MutualTls, RequestForm};
 use super::scalar::When;
 use super::{Staging, Supposed};
-use crate::model::{Arrival, Facts, IdentityAttributes, Refusal};
+use crate::model::{Arrival, CERTIFICATE, Caller, Facts, IdentityAttributes, Refusal, SpiffeId};
 
 /// A request that might be: who asks, what, in which circumstances. What is left out is on the strict side, as it is for
 /// a request that arrives: nobody in particular, on a device that nobody knows.
@@ -64,16 +64,21 @@ impl Given {
             Ok(request) => staging.context.gather(request, &arrival),
             Err(_) => Facts::default(),
         };
+        let peer = self.peer(&caller, at);
         // The request comes first, as on the real road; then whoever asks.
         let (request, caller) = match (request, caller) {
             (Ok(_), Err(refusal)) => (Err(refusal), None),
             (request, caller) => (request, caller.unwrap_or_default()),
         };
+        let mut facts = self.overlay(facts, at);
+        if let Some(peer) = peer {
+            facts.tls.prove(peer);
+        }
         Ok(Supposed {
-            facts: self.overlay(facts, at),
             arrival,
             request,
             caller,
+            facts,
         })
     }
 
@@ -87,6 +92,17 @@ impl Given {
                 Ok(read.map(|attributes| Some(Arc::new(attributes))))
             }
         }
+    }
+
+    /// The workload whose certificate is supposed to be proven: the one that is named, else the caller that is known by it.
+    fn peer(&self, caller: &Who, at: Timestamp) -> Option<Caller> {
+        if let MutualTls::Named(name) = &self.request.mutual_tls {
+            let workload = IdentityAttributes::workload(SpiffeId::parse(name)?, at);
+            return Some(Caller::Supposed(Arc::new(workload)));
+        }
+        let caller = caller.as_ref().ok()?.as_ref()?;
+        let certified = caller.scheme == CERTIFICATE;
+        certified.then(|| Caller::Supposed(Arc::clone(caller)))
     }
 
     fn overlay(self, mut facts: Facts, now: Timestamp) -> Facts {

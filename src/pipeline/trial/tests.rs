@@ -407,6 +407,31 @@ fn the_request_and_the_facts_that_are_given_are_those_that_are_judged() {
 }
 
 #[test]
+fn a_workload_is_supposed_by_its_spiffe_id_as_the_caller_and_beside_it() {
+    let id = "spiffe://example.com/ns/shop/sa/web";
+    let peer = |supposed: &Supposed| {
+        let peer = supposed.facts.tls.peer.as_ref();
+        peer.map(|peer| peer.attributes().unwrap().subject.clone())
+    };
+    let text = format!("{{ caller: {{ spiffe_id: '{id}' }}, request: {{ path: / }} }}");
+    let supposed = given(&text).unwrap();
+    assert_eq!(peer(&supposed).as_deref(), Some(id));
+    let caller = supposed.caller.unwrap();
+    assert_eq!(
+        (&*caller.issuer, caller.scheme),
+        ("spiffe://example.com", "certificate")
+    );
+    let text = format!("{{ caller: {{ roles: r }}, request: {{ path: /, mutual_tls: '{id}' }} }}");
+    let supposed = given(&text).unwrap();
+    assert_eq!(peer(&supposed).as_deref(), Some(id));
+    assert_eq!(supposed.caller.unwrap().scheme, "bearer_jwt");
+    let supposed = given("{ request: { path: /, mutual_tls: a.example } }").unwrap();
+    assert!(supposed.facts.tls.mutual && supposed.facts.tls.peer.is_none());
+    let error = given("{ caller: { spiffe_id: 'spiffe://A/b' }, request: { path: / } }");
+    assert!(error.unwrap_err().contains("SPIFFE ID"));
+}
+
+#[test]
 fn what_is_left_out_stands_on_the_strict_side() {
     let supposed = given("{ request: { path: /x } }").unwrap();
     assert!(supposed.caller.is_none());

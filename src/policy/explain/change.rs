@@ -71,7 +71,44 @@ fn fresh_login(age: &Expr, limit: &Expr) -> Option<String> {
     let ExprKind::ExtensionFunctionApp { args, .. } = limit.expr_kind() else {
         return None;
     };
-    Some(format!("a login of at most {}", literal(args.first()?)?))
+    Some(format!(
+        "a login of at most {}",
+        in_words(&literal(args.first()?)?)
+    ))
+}
+
+/// A duration of one unit in words; any other as it is written.
+fn in_words(duration: &str) -> String {
+    let units = [
+        ("ms", "millisecond"),
+        ("d", "day"),
+        ("h", "hour"),
+        ("m", "minute"),
+        ("s", "second"),
+    ];
+    let found = units.into_iter().find_map(|(short, word)| {
+        let number = duration.strip_suffix(short)?;
+        let number: u64 = number.parse().ok()?;
+        let plural = if number == 1 { "" } else { "s" };
+        Some(format!("{number} {word}{plural}"))
+    });
+    found.unwrap_or_else(|| duration.to_owned())
+}
+
+/// Whether a clause only asks for what the next one reads: `context.token has authTime`. Whoever has the next one's
+/// change has this one's too.
+pub(super) fn is_asked_for_by(clause: &Expr, next: &Expr) -> bool {
+    let ExprKind::HasAttr { expr, attr } = clause.expr_kind() else {
+        return false;
+    };
+    let Some(path) = path(expr) else {
+        return false;
+    };
+    let asked = format!("{path}.{attr}");
+    wanted(next).is_some()
+        && next
+            .subexpressions()
+            .any(|part| self::path(part).as_ref() == Some(&asked))
 }
 
 fn literal(expr: &Expr) -> Option<String> {
@@ -87,5 +124,23 @@ fn path(expr: &Expr) -> Option<String> {
         ExprKind::Var(var) => Some(var.to_string()),
         ExprKind::GetAttr { expr, attr } => Some(format!("{}.{attr}", path(expr)?)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_of_one_unit_are_said_in_words() {
+        for (written, said) in [
+            ("5m", "5 minutes"),
+            ("1h", "1 hour"),
+            ("250ms", "250 milliseconds"),
+            ("1d12h", "1d12h"),
+            ("", ""),
+        ] {
+            assert_eq!(in_words(written), said);
+        }
     }
 }

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::fixture::{World, compile_linked, delegation, operations};
-use crate::model::PrincipalKind;
+use crate::model::{Caller, IdentityAttributes, PrincipalKind, SpiffeId};
 use crate::policy::entities::{numbers_entity, params_entity, store};
-use crate::policy::evidence::{Evidence, Plan};
+use crate::policy::evidence::Plan;
 use crate::policy::{Policies, Question};
 
 /// What can be said of a judgement: the verdict, who determined it, who failed.
@@ -26,20 +26,17 @@ pub(super) fn request_of(
     let principal = &question.principal.0;
     let target = &policies.slices[&question.matched.operation.id].target;
     let resource = policies.statics.resource(question.matched, target);
-    let entities = store([
+    let always = [
         Arc::clone(&principal.entity),
         Arc::clone(&principal.claims),
         Arc::clone(&target.action),
         Arc::clone(&resource),
         Arc::new(params_entity(question.matched)),
         Arc::new(numbers_entity()),
-    ]);
-    let evidence = Evidence {
-        principal,
-        request: question.request,
-        matched: question.matched,
-        facts: question.facts,
-    };
+    ];
+    let peer = policies.statics.peer(question.facts, principal);
+    let entities = store(always.into_iter().chain(peer));
+    let evidence = question.evidence();
     let request = CoreRequest::new_unchecked(
         EntityUIDEntry::known(principal.entity.uid().clone(), None),
         EntityUIDEntry::known(target.action.uid().clone(), None),
@@ -125,7 +122,7 @@ const RESOURCES: [&str; 9] = [
     r#"resource is Cardea::Object in Cardea::Tenant::"acme""#,
 ];
 
-const CONDITIONS: [&str; 11] = [
+const CONDITIONS: [&str; 12] = [
     "",
     "when { context.token.scopes.contains(\"s0\") }",
     "when { context.token.assurance >= 2 }",
@@ -136,6 +133,7 @@ const CONDITIONS: [&str; 11] = [
     "when { context.request.params.hasTag(\"id\") && context.request.params.getTag(\"id\") == \"1\" }",
     "when { context.time.localTime < duration(\"18h\") } unless { context.network.ip.isLoopback() }",
     "when { resource.api.lifecycle == \"unknown\" }",
+    "when { context.tls has peer && context.tls.peer has namespace && context.tls.peer.namespace == \"shop\" && context.tls.peer in Cardea::TrustDomain::\"example.com\" }",
     "when { if context.tls.mutual then false else context.request.method like \"*E*\" }",
 ];
 
@@ -155,7 +153,7 @@ const RESOURCE_FILLS: [(&str, &str); 3] = [
 
 /// One generated policy: the index of a choice in each of the lists.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
+pub(super) struct Shape {
     forbid: bool,
     action: usize,
     condition: usize,
@@ -273,8 +271,9 @@ fn every_feature() -> BTreeSet<String> {
     features
 }
 
-/// Compiles the policies that pass strict validation, one a line; those that can never hold together are left out.
-fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
+/// Compiles the policies that pass strict validation, one a line, with some `more` behind them; those that can never hold
+/// together are left out.
+pub(super) fn compile_valid(shapes: &mut Vec<Shape>, more: &str) -> Option<(String, Policies)> {
     let mut keep: Vec<Option<Shape>> = shapes.iter().copied().map(Some).collect();
     for _ in 0..3 {
         let line = |write: fn(Shape, usize) -> String| -> String {
@@ -283,7 +282,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
                 .map(|(number, shape)| shape.map_or("\n".to_owned(), |shape| write(shape, number)))
                 .collect()
         };
-        let text = line(Shape::policy);
+        let text = line(Shape::policy) + more;
         let links = format!("[{}]", line(Shape::links));
         match compile_linked(&text, &links, ENTITIES) {
             Ok(policies) => {
@@ -292,7 +291,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
             }
             Err(problems) => {
                 for problem in problems {
-                    keep[problem.at?.0 - 1] = None;
+                    *keep.get_mut(problem.at?.0 - 1)? = None;
                 }
             }
         }
@@ -300,7 +299,7 @@ fn compile_valid(shapes: &mut Vec<Shape>) -> Option<(String, Policies)> {
     None
 }
 
-fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+pub(super) fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     let fixed =
         (0..PRINCIPALS.len(), 0..RESOURCES.len()).prop_map(|(principal, resource)| Scope::Fixed {
             principal,
@@ -342,6 +341,13 @@ const ENTITIES: &str = r#"[
     {"uid":{"type":"Cardea::Object","id":"a0/things/1"},"parents":[{"type":"Cardea::Tenant","id":"acme"}]}
 ]"#;
 
+/// A workload on the connection.
+fn supposed_workload() -> Caller {
+    let id = SpiffeId::parse("spiffe://example.com/ns/shop/sa/web").unwrap();
+    let attributes = IdentityAttributes::workload(id, jiff::Timestamp::UNIX_EPOCH);
+    Caller::Supposed(Arc::new(attributes))
+}
+
 pub(super) fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
     for operation in operations() {
@@ -351,7 +357,10 @@ pub(super) fn worlds() -> Vec<World> {
                 0 => {}
                 1 => world.attributes = None,
                 2 => world.attributes.as_mut().unwrap().kind = PrincipalKind::Client,
-                3 => world.facts.signals.rate_ratio_pct = i64::MAX,
+                3 => {
+                    world.facts.signals.rate_ratio_pct = i64::MAX;
+                    world.facts.tls.prove(supposed_workload());
+                }
                 _ => {
                     let attributes = world.attributes.as_mut().unwrap();
                     attributes.subject = "bob".to_owned();
@@ -411,7 +420,7 @@ fn compare(
     clippy::disallowed_methods,
     reason = "a figure asks for more sets than a test run has time for"
 )]
-fn sets() -> u32 {
+pub(super) fn sets() -> u32 {
     std::env::var("CARDEA_ORACLE_SETS")
         .ok()
         .and_then(|sets| sets.parse().ok())
@@ -432,7 +441,7 @@ fn e5_a_slice_says_what_cedar_says_of_the_full_set() {
     let compared = std::cell::Cell::new(0_u32);
     runner
         .run(&shapes(), |mut shapes| {
-            let compiled = compile_valid(&mut shapes);
+            let compiled = compile_valid(&mut shapes, "");
             prop_assume!(compiled.is_some());
             let (text, policies) = compiled.unwrap();
             let mut met = met.borrow_mut();

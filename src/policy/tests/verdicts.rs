@@ -236,3 +236,31 @@ fn an_anonymous_caller_is_asked_for_a_credential_unless_it_would_not_help() {
     let both = format!("{PERMIT}{whoever_asks}{}", about_callers[0]);
     assert_eq!(reason(&both, &world()), Some(Reason::Forbidden));
 }
+
+#[test]
+fn a_client_says_what_it_proved_itself_with_and_since_when_it_has_its_key() {
+    let by = |scheme: &'static str| {
+        let mut world = World::new("a0.list", "");
+        let attributes = world.attributes.as_mut().unwrap();
+        attributes.kind = crate::model::PrincipalKind::Client;
+        attributes.scheme = scheme;
+        attributes.issued_at = Some("2026-11-01T00:00:00Z".parse().unwrap());
+        world
+    };
+    let old_key = r#"permit (principal is Cardea::Client, action, resource) when {
+        principal.kind == "api_key" && context.token.kind == "api_key" && principal has keyIssuedAt
+        && principal.keyIssuedAt < datetime("2026-11-02") };"#;
+    assert_eq!(reason(old_key, &by("api_key")), None);
+    assert_eq!(
+        reason(old_key, &by("bearer_jwt")),
+        Some(Reason::NotPermitted)
+    );
+    let of = |kind: &str| {
+        format!(
+            r#"permit (principal is Cardea::Client, action, resource)
+            when {{ principal.kind == "{kind}" && !(principal has keyIssuedAt) }};"#
+        )
+    };
+    assert_eq!(reason(&of("oauth"), &by("bearer_jwt")), None);
+    assert_eq!(reason(&of("basic"), &by("basic")), None);
+}

@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Format, SpanIds};
-use crate::model::{Caller, CredentialFault, Decision, Outcome, Reason, Severity, shown};
+use crate::model::{
+    Caller, CredentialFault, Decision, DecisionCache, Outcome, Reason, Severity, shown,
+};
 use crate::telemetry::words;
 
 /// How many policies a line names.
@@ -52,6 +54,8 @@ struct Line<'a> {
     snapshot: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_hit: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_cache: Option<&'static str>,
     took_us: u64,
 }
 
@@ -135,6 +139,7 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
         span_id: ids.map(|ids| ids.span.to_string()),
         snapshot: trail.snapshot.as_ref().map(|id| shown(id.as_str(), 128)),
         cache_hit: trail.cache_hit,
+        decision_cache: trail.decision_cache.map(DecisionCache::as_str),
         took_us: u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX),
     }
 }

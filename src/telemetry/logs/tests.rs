@@ -66,6 +66,7 @@ fn a_denial_is_one_json_object_with_what_operators_ask_for() {
         ("trace_id", samples::TRACE),
         ("span_id", samples::PARENT),
         ("snapshot", "d1gest"),
+        ("decision_cache", "hit"),
     ] {
         assert_eq!(line[name], value, "{name}");
     }

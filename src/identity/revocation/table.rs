@@ -1,0 +1,185 @@
+//! All revocations in force, bounded.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+
+use super::event::Event;
+use super::marks::Marks;
+use crate::model::IdentityAttributes;
+
+/// How many events about one thing are kept apart. Beyond it, a new one takes the place of those it says everything of, so
+/// that a thing revoked a thousand times does not make every look at it slow.
+const MOST_OF_ONE: usize = 32;
+
+/// An event in the table. Whoever refused somebody for it can tell whether it still holds.
+#[derive(Debug)]
+pub(in crate::identity) struct Entry {
+    pub(super) event: Event,
+    ended: AtomicBool,
+}
+
+impl Entry {
+    /// Whether it is in force.
+    pub(in crate::identity) fn holds(&self, now: Timestamp) -> bool {
+        now < self.event.expires_at && !self.ended.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+/// The table. `by_mark` and `by_end` hold the same entries as `by_id`.
+#[derive(Debug)]
+pub(super) struct Table {
+    most: usize,
+    marks: Marks,
+    by_id: HashMap<String, Arc<Entry>>,
+    by_mark: HashMap<u64, Vec<Arc<Entry>>>,
+    by_end: BTreeSet<(Timestamp, String)>,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(super) enum Inserted {
+    /// It is in force now.
+    New,
+    /// It was in force already.
+    Known,
+}
+
+/// Why an event was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotInserted {
+    /// There is no place left.
+    Full,
+    /// Another event has the same id.
+    Conflict,
+}
+
+impl Table {
+    /// An empty table for `most` events.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            marks: Marks::default(),
+            by_id: HashMap::new(),
+            by_mark: HashMap::new(),
+            by_end: BTreeSet::new(),
+        }
+    }
+
+    /// Puts an event in force. What has expired makes room first.
+    pub(super) fn insert(&mut self, event: Event, now: Timestamp) -> Result<Inserted, NotInserted> {
+        if let Some(known) = self.by_id.get(&event.id)
+            && known.holds(now)
+        {
+            return if known.event.target == event.target {
+                Ok(Inserted::Known)
+            } else {
+                Err(NotInserted::Conflict)
+            };
+        }
+        self.sweep(now);
+        let mark = self.marks.of_target(&event.target);
+        self.thin_out(mark, &event);
+        if self.by_id.len() >= self.most {
+            return Err(NotInserted::Full);
+        }
+        self.by_end.insert((event.expires_at, event.id.clone()));
+        let entry = Arc::new(Entry {
+            event,
+            ended: AtomicBool::new(false),
+        });
+        self.by_mark
+            .entry(mark)
+            .or_default()
+            .push(Arc::clone(&entry));
+        self.by_id.insert(entry.event.id.clone(), entry);
+        Ok(Inserted::New)
+    }
+
+    /// Takes an event out of force.
+    pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Entry>> {
+        let entry = self.by_id.remove(id)?;
+        entry.end();
+        self.by_end
+            .remove(&(entry.event.expires_at, entry.event.id.clone()));
+        let mark = self.marks.of_target(&entry.event.target);
+        if let Some(same) = self.by_mark.get_mut(&mark) {
+            same.retain(|other| !Arc::ptr_eq(other, &entry));
+            if same.is_empty() {
+                self.by_mark.remove(&mark);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Forgets what has expired.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        while let Some((end, id)) = self.by_end.first() {
+            if *end > now {
+                break;
+            }
+            let id = id.clone();
+            self.remove(&id);
+        }
+    }
+
+    /// The event that refuses a credential, if one does.
+    pub(super) fn refuses(
+        &self,
+        holder: &IdentityAttributes,
+        now: Timestamp,
+    ) -> Option<&Arc<Entry>> {
+        if self.by_id.is_empty() {
+            return None;
+        }
+        self.marks
+            .of(holder)
+            .filter_map(|mark| self.by_mark.get(&mark))
+            .flatten()
+            .find(|entry| entry.holds(now) && entry.event.covers(holder))
+    }
+
+    /// How many events there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// How many there may be.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// All events, in no order.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.by_id.values().cloned().collect()
+    }
+
+    /// Removes events about the same thing that the new one says everything of, where there are many.
+    fn thin_out(&mut self, mark: u64, new: &Event) {
+        let Some(same) = self.by_mark.get(&mark) else {
+            return;
+        };
+        if same.len() < MOST_OF_ONE {
+            return;
+        }
+        let said = |old: &Event| {
+            old.target == new.target
+                && old.issued_before <= new.issued_before
+                && old.expires_at <= new.expires_at
+        };
+        let said: Vec<String> = same
+            .iter()
+            .filter(|entry| said(&entry.event))
+            .map(|entry| entry.event.id.clone())
+            .collect();
+        for id in said {
+            self.remove(&id);
+        }
+    }
+}
