@@ -85,7 +85,6 @@ fn bearer(reason: &Reason, realm: &str) -> Option<String> {
         | Reason::CredentialInvalid(
             CredentialFault::Misplaced
             | CredentialFault::Unregistered
-            | CredentialFault::Revoked
             | CredentialFault::Password,
         ) => {}
         Reason::CredentialInvalid(_) => text.push_str(", error=\"invalid_token\""),
