@@ -118,6 +118,17 @@ impl ConfigArgument {
         }
         Ok(config)
     }
+
+    /// The same, for commands that judge: wrong settings would make them judge otherwise than the server does.
+    fn load_sound(&self) -> Result<crate::config::Config, Vec<Problem>> {
+        let config = self.load()?;
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems)
+        }
+    }
 }
 
 /// Runs what the command line asks for.
@@ -125,7 +136,7 @@ impl ConfigArgument {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
-        Command::Check(command) => check::run(&command).map(|()| DONE),
+        Command::Check(command) => check::run(&command).map(passed),
         Command::Generate(command) => generate::run(&command).map(|()| DONE),
         Command::Access(command) => access::run(&command).map(|()| DONE),
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),

@@ -88,8 +88,8 @@ use self::revocation::Access;
 use self::scheme::{Held, Listed};
 use self::transaction::TransactionToken;
 use crate::model::{
-    AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, Problem, Refusal,
-    SnapshotId, VerifiedIdentity,
+    AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, IdentityAttributes,
+    Problem, Refusal, SnapshotId, VerifiedIdentity,
 };
 
 pub use api_key::{FreshKey, HashKey, KeyEntry, KeyFile, KeyState, Owner, is_yaml};
@@ -375,7 +375,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             Memory::Nothing => Box::pin(self.meet(held.listed, credential, moment, finish)).await,
         };
         if let Ok(Who::Verified(holder)) = &known.who
-            && held.presented.place == Place::Authorization
+            && to_be_proven(held.presented.place, holder.identity())
             && let Err(refusal) = self.possession.prove(holder.identity(), carried, arrival)
         {
             known.who = Err(refusal);
@@ -515,5 +515,15 @@ impl<P> Identified<P> {
             challenges: Arc::default(),
             cold: Vec::new(),
         }
+    }
+}
+
+/// Whether the sender has to show a key. What is bound to one needs that wherever it was found; in `Authorization` it is
+/// also asked of what is not, for the field can say that it is. A certificate of the connection was proven there.
+fn to_be_proven(place: Place, holder: &IdentityAttributes) -> bool {
+    match place {
+        Place::Authorization => true,
+        Place::Header => holder.binding.is_some(),
+        Place::Connection => false,
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::{ConfigArgument, print};
+use super::{ConfigArgument, desk, print};
 use crate::model::{
     Clock, IdentityAttributes, Operation, PrincipalKind, Problem, SystemClock, shown,
 };
@@ -30,7 +30,7 @@ const ANY_ISSUER: &str = "https://issuer.invalid";
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cardea access --role order-viewer\n  cardea access --principal client --scope orders:read --json\n  cardea access --operation orders.getOrder\n  cardea access --used decisions.jsonl"
+    after_help = "Examples:\n  cardea access --role order-viewer\n  cardea access --principal client --scope orders:read --json\n  cardea access --operation orders.getOrder\n  cardea access --used decisions.jsonl\n\nExit codes: 0 done; 2 a mistake in arguments, settings, bundle or decisions."
 )]
 pub(super) struct AccessCommand {
     #[command(flatten)]
@@ -88,11 +88,8 @@ enum KindArgument {
 
 pub(super) fn run(command: &AccessCommand) -> Result<(), Vec<Problem>> {
     let used = command.used.as_deref().map(used_policies).transpose()?;
-    let settings = command.config.load()?.bundle;
-    let snapshot = Snapshot::of(&settings, &SystemClock, None)?.ok_or_else(|| {
-        let message = "the bundle is remote and none is kept on disk yet";
-        vec![Problem::new(message).hint("name a folder with `--bundle`")]
-    })?;
+    let settings = command.config.load_sound()?.bundle;
+    let snapshot = desk::snapshot(&settings)?;
     let report = command.report(&snapshot, used.as_ref())?;
     print(&if command.json {
         super::json(&report)?

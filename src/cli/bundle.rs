@@ -17,6 +17,9 @@ const PRIVATE: &str = "cardea-bundle.key";
 const PUBLIC: &str = "cardea-bundle.pub";
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 done; 2 a mistake in arguments, files or bundle, or a signature that does not hold."
+)]
 pub(super) struct BundleCommand {
     #[command(subcommand)]
     what: What,

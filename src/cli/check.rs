@@ -25,6 +25,10 @@ const UNKNOWN_SCHEME: &str = "unknown_security_scheme";
 const OBSERVED: &str = "observed_operation";
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 no mistake; 1 no mistake, but a warning and `--deny-warnings`; 2 a mistake in arguments, \
+settings or bundle, or a test of the bundle that fails."
+)]
 pub(super) struct CheckCommand {
     #[command(flatten)]
     config: ConfigArgument,
@@ -44,7 +48,8 @@ enum Format {
     Json,
 }
 
-pub(super) fn run(command: &CheckCommand) -> Result<(), Vec<Problem>> {
+/// Tells what was found. Returns whether all is well, or well enough.
+pub(super) fn run(command: &CheckCommand) -> Result<bool, Vec<Problem>> {
     let report = Report::of(&command.config);
     match command.format {
         Format::Json => print(&report.json()?),
@@ -56,8 +61,8 @@ pub(super) fn run(command: &CheckCommand) -> Result<(), Vec<Problem>> {
             print(&report.conclusion());
         }
     }
-    if report.errors.is_empty() && (report.warnings.is_empty() || !command.deny_warnings) {
-        Ok(())
+    if report.errors.is_empty() {
+        Ok(report.warnings.is_empty() || !command.deny_warnings)
     } else {
         // Everything is told already.
         Err(Vec::new())
@@ -157,15 +162,7 @@ impl Report {
             self.unseen = true;
             return Ok(());
         };
-        let shelves = [
-            &files.schema,
-            &files.policies,
-            &files.entities,
-            &files.apis,
-            &files.links,
-            &files.tests,
-        ];
-        for document in shelves.into_iter().flatten() {
+        for document in files.documents() {
             let (path, text) = (document.path.clone(), document.text.clone());
             self.texts.insert(path, text);
         }

@@ -1,6 +1,6 @@
 //! Where requests from documents are decided: what `decide`, `explain` and `replay` share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::model::{Asked, Clock, Decision, ManualClock, Problem, SystemClock};
 use crate::pipeline::trial::{Given, Staging};
 use crate::pipeline::{BundleSettings, Road, Snapshot};
-use crate::policy::{Memory, Principal};
+use crate::policy::{BundleFiles, Memory, Principal};
 use crate::rehearsal::record::Record;
 use crate::rehearsal::{Asking, Form, Reader};
 
@@ -67,11 +67,7 @@ impl Desk {
         argument: &ConfigArgument,
         at: Option<Timestamp>,
     ) -> Result<Self, Vec<Problem>> {
-        let config = argument.load()?;
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let config = argument.load_sound()?;
         let clock: Arc<dyn Clock> = match at {
             Some(at) => Arc::new(ManualClock::at(at)),
             None => Arc::new(SystemClock),
@@ -132,10 +128,17 @@ impl Desk {
 
 /// The bundle that settings name; of a remote one what is kept on disk.
 pub(super) fn snapshot(settings: &BundleSettings) -> Result<Snapshot, Vec<Problem>> {
-    Snapshot::of(settings, &SystemClock, None)?.ok_or_else(|| {
-        let message = "the bundle is remote and none is kept on disk yet";
-        vec![Problem::new(message).hint("name a folder with `--bundle`")]
-    })
+    Snapshot::of(settings, &SystemClock, None)?.ok_or_else(none_kept)
+}
+
+/// What its files say, and what their paths begin with.
+pub(super) fn files_of(settings: &BundleSettings) -> Result<(BundleFiles, PathBuf), Vec<Problem>> {
+    Snapshot::files_of(settings)?.ok_or_else(none_kept)
+}
+
+fn none_kept() -> Vec<Problem> {
+    let message = "the bundle is remote and none is kept on disk yet";
+    vec![Problem::new(message).hint("name a folder with `--bundle`")]
 }
 
 /// A problem with a file or a stream.

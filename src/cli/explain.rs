@@ -31,7 +31,9 @@ const MOST_BAD_LINES: usize = 20;
 #[command(after_help = "Examples:
   cardea explain request.json --bundle policies
   cardea explain policies/tests/orders.yaml --case \"a viewer places none\" --bundle policies
-  cardea explain 0190b7c3-1f6e-7c4e-9d3a-3f0c2a6b1d55 --decisions decisions.jsonl --json")]
+  cardea explain 0190b7c3-1f6e-7c4e-9d3a-3f0c2a6b1d55 --decisions decisions.jsonl --json
+
+Exit codes: 0 done, whatever was decided; 2 a mistake in arguments, settings or bundle, or nothing to explain.")]
 pub(super) struct ExplainCommand {
     #[command(flatten)]
     config: ConfigArgument,

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::desk::files_of;
 use super::{ConfigArgument, DONE, FAILED, print, tell};
 use crate::app;
 use crate::config::Config;
@@ -115,9 +116,7 @@ struct Brief {
 
 impl Loaded {
     fn read(settings: &BundleSettings) -> Result<Self, Vec<Problem>> {
-        let found = Snapshot::files_of(settings)?;
-        let (files, root) =
-            found.ok_or_else(|| vec![Problem::new("the remote bundle was never fetched")])?;
+        let (files, root) = files_of(settings)?;
         let snapshot = Snapshot::compile(&files, &root, &SystemClock)?;
         let inventory = &snapshot.inventory;
         let operations = inventory.operations().chain(inventory.generic_operations());
@@ -162,7 +161,7 @@ impl ProveCommand {
     }
 
     fn brief(&self) -> Result<Brief, Vec<Problem>> {
-        let config = self.config.load()?;
+        let config = self.config.load_sound()?;
         let new = Loaded::read(&config.bundle)?;
         let old = self.old.clone().map(|path| {
             Loaded::read(&BundleSettings {

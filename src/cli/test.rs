@@ -9,14 +9,19 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::desk::files_of;
 use super::{ConfigArgument, print};
 use crate::app;
 use crate::model::{Problem, SystemClock};
 use crate::pipeline::Snapshot;
 use crate::pipeline::trial::{Report, Suites};
-use crate::policy::{BundleFiles, Document};
+use crate::policy::Document;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 every case passed; 1 a case failed, or fewer policies were reached than `--fail-under` asks \
+for; 2 a mistake in arguments, settings, bundle or cases."
+)]
 pub(super) struct TestCommand {
     #[command(flatten)]
     config: ConfigArgument,
@@ -47,21 +52,16 @@ enum Format {
 
 /// Runs the tests and prints the outcome. Returns whether everything passed.
 pub(super) fn run(command: &TestCommand) -> Result<bool, Vec<Problem>> {
-    let config = command.config.load()?;
-    let problems = config.problems();
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let folder = &config.bundle.path;
-    let files = BundleFiles::read(folder)?;
-    let snapshot = Snapshot::compile(&files, folder, &SystemClock)?;
+    let config = command.config.load_sound()?;
+    let (files, root) = files_of(&config.bundle)?;
+    let snapshot = Snapshot::compile(&files, &root, &SystemClock)?;
     let staging = app::staging(&config, Arc::new(SystemClock))?;
     let suites = match command.files.as_slice() {
         [] => Suites::read(&files.tests)?,
         named => Suites::read(&read(named)?)?,
     };
     if suites.cases.is_empty() {
-        return Err(vec![Problem::new("there is no test").in_file(folder).hint(
+        return Err(vec![Problem::new("there is no test").in_file(root).hint(
             "write cases into `tests/*.yaml` of the bundle, or name files of cases",
         )]);
     }

@@ -94,7 +94,7 @@ impl Revocations {
     /// # Errors
     /// [`NotApplied`] where it is not in force.
     pub async fn apply(&self, event: Event) -> Result<Applied, NotApplied> {
-        let applied = self.put(event.clone())?;
+        let (applied, event) = self.put(event)?;
         let change = Change::Revoke(event);
         if !applied.known_already {
             // Nobody may be listening.
@@ -111,7 +111,7 @@ impl Revocations {
         match change {
             Change::Revoke(mut event) => {
                 event.source = Source::Peer;
-                let applied = self.put(event.clone())?;
+                let (applied, event) = self.put(event)?;
                 Ok(self.settle(applied, Change::Revoke(event)).await)
             }
             Change::Lift(id) => {
@@ -216,8 +216,8 @@ impl Revocations {
         let _ = self.evict.set(cache);
     }
 
-    /// The event in the table, the generation moved, proofs evicted.
-    fn put(&self, event: Event) -> Result<Applied, NotApplied> {
+    /// The event in the table, the generation moved, proofs evicted. It is returned as it is in force.
+    fn put(&self, event: Event) -> Result<(Applied, Event), NotApplied> {
         let problems = event.problems();
         if !problems.is_empty() {
             return Err(NotApplied::Invalid(problems));
@@ -229,9 +229,9 @@ impl Revocations {
         // Under the lock: who sees the new generation waits for the table and finds the event.
         self.generation.fetch_add(1, Ordering::Release);
         drop(table);
-        let known_already = match inserted {
-            Ok(Inserted::New) => false,
-            Ok(Inserted::Known) => true,
+        let (event, known_already) = match inserted {
+            Ok(Inserted::New(entry)) => (entry.event.clone(), false),
+            Ok(Inserted::Known) => (event, true),
             Err(NotInserted::Conflict) => return Err(NotApplied::Conflict),
             Err(NotInserted::Full) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -251,12 +251,13 @@ impl Revocations {
             *self.applied_counts().entry(key).or_default() += 1;
             tell(&event, evicted);
         }
-        Ok(Applied {
-            id: event.id,
+        let applied = Applied {
+            id: event.id.clone(),
             evicted,
             known_already,
             saved: Saved::MemoryOnly,
-        })
+        };
+        Ok((applied, event))
     }
 
     fn take(&self, id: &str, source: Source) -> bool {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Refusal, Severity};
+use super::{AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Period, Refusal, Severity};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,6 +158,11 @@ pub struct Notes {
     pub severity: Option<Severity>,
     /// What has to happen now (`@obligation`), for whoever reads Envoy's metadata, the record or the log.
     pub obligations: Vec<Arc<str>>,
+    /// The controls of a catalogue that they carry out (`@control`), each once.
+    pub controls: Vec<Arc<str>>,
+    /// How long the caller is to be set apart, where a policy says so (`@on_deny("quarantine:15m")`); of several the
+    /// longest. It counts from this denial: nobody here remembers an earlier one.
+    pub set_apart: Option<Period>,
     /// What the caller may be told about a denial (`@reason`).
     pub said: Option<Arc<str>>,
 }
@@ -199,12 +204,17 @@ impl Notes {
     /// What both ask for.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        self.severity = self.severity.max(other.severity);
-        for duty in other.obligations {
-            if !self.obligations.contains(&duty) {
-                self.obligations.push(duty);
+        let add = |own: &mut Vec<Arc<str>>, more: Vec<Arc<str>>| {
+            for text in more {
+                if !own.contains(&text) {
+                    own.push(text);
+                }
             }
-        }
+        };
+        self.severity = self.severity.max(other.severity);
+        add(&mut self.obligations, other.obligations);
+        add(&mut self.controls, other.controls);
+        self.set_apart = self.set_apart.max(other.set_apart);
         self.said = self.said.or(other.said);
         self
     }

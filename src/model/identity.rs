@@ -202,10 +202,17 @@ impl IdentityAttributes {
         self.binding.is_some()
     }
 
-    /// Whether both name the same principal.
+    /// Whether both name the same principal, acting for the same one: an agent that acts for itself, or for somebody else,
+    /// has other rights.
     #[must_use]
     pub fn same_principal(&self, other: &Self) -> bool {
-        (self.kind, &self.issuer, &self.subject) == (other.kind, &other.issuer, &other.subject)
+        let names = (self.kind, &self.issuer, &self.subject);
+        let same = names == (other.kind, &other.issuer, &other.subject);
+        same && match (&self.on_behalf, &other.on_behalf) {
+            (None, None) => true,
+            (Some(own), Some(others)) => own.subject.same_principal(&others.subject),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
     }
 }
 
@@ -249,5 +256,45 @@ impl Deref for VerifiedIdentity {
 
     fn deref(&self) -> &IdentityAttributes {
         &self.attributes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(kind: PrincipalKind, subject: &str) -> IdentityAttributes {
+        let who = ("https://idp.example".into(), subject.to_owned());
+        IdentityAttributes::of(kind, "bearer_jwt", who, Timestamp::MAX)
+    }
+
+    fn bot(user: Option<IdentityAttributes>) -> IdentityAttributes {
+        IdentityAttributes {
+            on_behalf: user.map(|user| OnBehalf {
+                subject: Box::new(user),
+                earlier: Vec::new(),
+                purpose: None,
+                human_approved: false,
+            }),
+            ..named(PrincipalKind::Agent, "bot")
+        }
+    }
+
+    #[test]
+    fn a_principal_is_the_same_only_where_it_acts_for_the_same_one() {
+        let user = |name: &str| Some(named(PrincipalKind::User, name));
+        let same = |a: &IdentityAttributes, b: &IdentityAttributes| {
+            assert_eq!(a.same_principal(b), b.same_principal(a));
+            a.same_principal(b)
+        };
+        assert!(same(&bot(None), &bot(None)));
+        assert!(same(&bot(user("alice")), &bot(user("alice"))));
+        assert!(!same(&bot(user("alice")), &bot(user("bob"))));
+        assert!(!same(&bot(user("alice")), &bot(None)));
+        let workload = Some(named(PrincipalKind::Workload, "alice"));
+        assert!(!same(&bot(user("alice")), &bot(workload)));
+        let (deep, deeper) = (bot(user("alice")), bot(user("bob")));
+        assert!(!same(&bot(Some(deep.clone())), &bot(Some(deeper))));
+        assert!(same(&bot(Some(deep.clone())), &bot(Some(deep))));
     }
 }

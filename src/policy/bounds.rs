@@ -7,6 +7,7 @@
 
 pub(super) mod types;
 
+use std::mem;
 use std::thread;
 
 use super::bundle::Document;
@@ -141,6 +142,9 @@ impl Limit {
 /// What is open in one pair of brackets.
 #[derive(Debug, Default, Clone, Copy)]
 struct Level {
+    /// What closes these brackets: nothing closes the outermost level. Another bracket closes nothing, since Cedar's parser,
+    /// where it recovers from an error, may pass over it and read on within.
+    closer: Option<u8>,
     /// Operators in a row between operands: `&&`, `||`, `if`.
     chain: usize,
     /// Operators within the operand that is being read.
@@ -183,9 +187,11 @@ impl Level {
     }
 }
 
-/// Reads Cedar text token by token, without recursion, as far as depth needs it. What is no Cedar is left to the parser.
+/// Reads Cedar text token by token, without recursion, as Cedar's lexer does: whatever that takes for a blank, a comment or
+/// the end of a word must be taken for the same here, or text would be parsed that was not measured. What is no Cedar is
+/// counted sign by sign and left to the parser, which reads no further.
 struct Scan<'t> {
-    text: &'t [u8],
+    text: &'t str,
     at: usize,
     /// Where the last token begins.
     begun: usize,
@@ -193,6 +199,8 @@ struct Scan<'t> {
     ended: bool,
     /// Tokens of the policy that is being read.
     own: usize,
+    /// Whether the last token wants a name or an operand, so that `if`, `then` and `else` after it are names.
+    joined: bool,
     levels: Vec<Level>,
     grammar: Grammar,
 }
@@ -201,11 +209,12 @@ impl<'t> Scan<'t> {
     fn new(text: &'t str, grammar: Grammar) -> Self {
         Self {
             grammar,
-            text: text.as_bytes(),
+            text,
             at: 0,
             begun: 0,
             ended: false,
             own: 0,
+            joined: false,
             levels: vec![Level::default()],
         }
     }
@@ -238,19 +247,20 @@ impl<'t> Scan<'t> {
     /// Counts a token in, and says how deep the innermost brackets are, or how deep what they hold is.
     fn count(&mut self, token: &[u8]) -> usize {
         let open = self.levels.len();
-        let types = self.grammar == Grammar::Schema;
+        let joined = mem::replace(&mut self.joined, joins(token));
         let Some(level) = self.levels.last_mut() else {
             return 0;
         };
-        let opens = matches!(token, b"(" | b"[" | b"{") || (types && token == b"<");
-        let closes = matches!(token, b")" | b"]" | b"}") || (types && token == b">");
+        if let Some(closer) = closer(token, self.grammar) {
+            level.operand += 1;
+            self.levels.push(Level {
+                closer: Some(closer),
+                ..Level::default()
+            });
+            return open;
+        }
         match token {
-            _ if opens => {
-                level.operand += 1;
-                self.levels.push(Level::default());
-                return open;
-            }
-            _ if closes && open > 1 => {
+            [sign] if level.closer == Some(*sign) => {
                 level.part_ends();
                 let (depth, ifs) = (level.parts, level.parts_ifs);
                 self.levels.pop();
@@ -259,6 +269,7 @@ impl<'t> Scan<'t> {
                     outer.inner_ifs = outer.inner_ifs.max(ifs);
                 }
             }
+            b"if" | b"then" | b"else" if joined => {}
             b"&&" | b"||" | b"if" => {
                 level.chain += 1;
                 level.ifs += usize::from(token == b"if");
@@ -272,41 +283,79 @@ impl<'t> Scan<'t> {
         self.levels.last().map_or(0, Level::depth) + self.levels.len() - 1
     }
 
-    /// The next token. Comparisons are read as two signs where that makes no difference.
+    /// The next token.
     fn token(&mut self) -> Option<&'t [u8]> {
-        loop {
-            let rest = self.text.get(self.at..)?;
-            let first = *rest.first()?;
-            let length = match first {
-                b'/' if rest.get(1) == Some(&b'/') => {
-                    self.at += until(rest, |byte| byte == b'\n');
-                    continue;
-                }
-                _ if first.is_ascii_whitespace() => {
-                    self.at += 1;
-                    continue;
-                }
-                b'"' => string(rest),
-                b'<' | b'>' | b'=' | b'!' if rest.get(1) == Some(&b'=') => 2,
-                b'&' | b'|' | b':' if rest.get(1) == Some(&first) => 2,
-                _ if is_word(first) => until(rest, |byte| !is_word(byte)),
-                _ => 1,
-            };
-            self.begun = self.at;
-            self.at += length;
-            return rest.get(..length.min(rest.len()));
-        }
+        self.at += blanks(self.text.get(self.at..)?);
+        let rest = self.text.get(self.at..)?;
+        let token = rest.get(..length(rest, self.grammar)?)?;
+        self.begun = self.at;
+        self.at += token.len();
+        Some(token.as_bytes())
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+/// Whether a name or an operand must follow.
+fn joins(token: &[u8]) -> bool {
+    matches!(
+        token,
+        b"." | b"::" | b"!" | b"-" | b"+" | b"*" | b"/" | b"%"
+    )
 }
 
-fn until(text: &[u8], end: impl Fn(u8) -> bool) -> usize {
-    text.iter()
-        .position(|byte| end(*byte))
-        .unwrap_or(text.len())
+/// What closes the bracket that a token is, if it opens one.
+fn closer(token: &[u8], grammar: Grammar) -> Option<u8> {
+    match token {
+        b"(" => Some(b')'),
+        b"[" => Some(b']'),
+        b"{" => Some(b'}'),
+        b"<" if grammar == Grammar::Schema => Some(b'>'),
+        _ => None,
+    }
+}
+
+/// How long the blanks and comments are that a text begins with. Blanks are the white space of Unicode, as for `\s` in
+/// Cedar's lexer; a comment ends at `\n` or `\r`, and at nothing else.
+fn blanks(text: &str) -> usize {
+    let mut rest = text.trim_start();
+    while let Some(comment) = rest.strip_prefix("//") {
+        rest = comment
+            .trim_start_matches(|sign: char| !matches!(sign, '\n' | '\r'))
+            .trim_start();
+    }
+    text.len() - rest.len()
+}
+
+/// How long the token is that a text begins with: `None` where the text is at its end.
+fn length(text: &str, grammar: Grammar) -> Option<usize> {
+    let policies = grammar == Grammar::Policies;
+    let mut signs = text.chars();
+    let first = signs.next()?;
+    let second = signs.next();
+    Some(match (first, second) {
+        ('"', _) => string(text.as_bytes()),
+        ('<' | '>' | '=' | '!', Some('=')) if policies => 2,
+        ('&', Some('&')) | ('|', Some('|')) | (':', Some(':')) => 2,
+        ('?', Some(second)) if policies && is_word(second) => {
+            1 + text
+                .chars()
+                .skip(1)
+                .take_while(|sign| is_word(*sign))
+                .count()
+        }
+        // A word may follow a number without a blank.
+        ('0'..='9', _) => until(text, |sign| !sign.is_ascii_digit()),
+        _ if is_word(first) => until(text, |sign| !is_word(sign)),
+        // Cedar's words are ASCII: anything else stands for itself, in full.
+        _ => first.len_utf8(),
+    })
+}
+
+fn is_word(sign: char) -> bool {
+    sign.is_ascii_alphanumeric() || sign == '_'
+}
+
+fn until(text: &str, end: impl Fn(char) -> bool) -> usize {
+    text.find(end).unwrap_or(text.len())
 }
 
 /// How long the string is that begins here, quotes included.

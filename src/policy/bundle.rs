@@ -224,8 +224,8 @@ impl BundleFiles {
         ]
     }
 
-    /// Every file.
-    fn documents(&self) -> impl Iterator<Item = &Document> {
+    /// Every file, kind by kind: none is left out, whatever kinds there will be.
+    pub fn documents(&self) -> impl Iterator<Item = &Document> {
         self.shelves().into_iter().flatten()
     }
 

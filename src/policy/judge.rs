@@ -361,7 +361,18 @@ fn forbidden(tally: &Tally<'_>, anonymous: bool) -> Option<Refusal> {
 fn notes(determining: &[&CompiledPolicy]) -> Notes {
     let obligations = || determining.iter().map(|policy| &policy.obligation);
     let speaking = obligations().filter(|obligation| obligation.reason.is_some());
+    let mut controls: Vec<Arc<str>> = Vec::new();
+    for control in obligations().filter_map(|obligation| obligation.control.as_ref()) {
+        // Several policies may carry out the same one.
+        if !controls.contains(control) {
+            controls.push(Arc::clone(control));
+        }
+    }
     Notes {
+        controls,
+        set_apart: obligations()
+            .filter_map(|obligation| obligation.set_apart)
+            .max(),
         severity: obligations()
             .filter_map(|obligation| obligation.severity)
             .max(),

@@ -34,6 +34,8 @@ pub(super) enum OnDeny {
 pub(super) struct Obligation {
     /// How its denial is answered.
     pub(super) on_deny: OnDeny,
+    /// How long the caller is to be set apart, where that is the answer and a time is named.
+    pub(super) set_apart: Option<Period>,
     /// The login that would be enough.
     pub(super) step_up: StepUp,
     /// What the caller may be told (`@reason`).
@@ -42,6 +44,8 @@ pub(super) struct Obligation {
     pub(super) severity: Option<Severity>,
     /// What has to happen when it decides (`@obligation`).
     pub(super) duty: Option<Arc<str>>,
+    /// The control of a catalogue that it carries out (`@control`).
+    pub(super) control: Option<Arc<str>>,
     /// Whether it only says what it would decide (`@mode("shadow")`).
     pub(super) shadow: bool,
     /// Whether it only says so on operations that are observed (`@mode("observable")`). A forbid that is not holds there
@@ -60,10 +64,10 @@ enum Mode {
     Shadow,
 }
 
-/// The longest `@reason` and `@obligation`, in bytes: they travel in headers and metadata.
+/// The longest `@reason`, `@obligation` and `@control`, in bytes: they travel in headers and metadata.
 const MAX_TEXT: usize = 200;
 
-/// Every annotation that means something here. `id` is read with the policy, `control` and `title` describe it.
+/// Every annotation that means something here. `id` is read with the policy, `title` describes it.
 const KNOWN: [&str; 11] = [
     "id",
     "on_deny",
@@ -96,10 +100,12 @@ impl Obligation {
         let on_deny = reader.on_deny();
         let mode = reader.mode();
         let obligation = Self {
+            set_apart: reader.get("on_deny").and_then(parse_set_apart),
             step_up: reader.step_up(),
             reason: reader.text("reason"),
             severity: reader.severity(),
             duty: reader.text("obligation"),
+            control: reader.text("control"),
             shadow: mode == Mode::Shadow,
             observable: mode == Mode::Observable,
             on_deny: on_deny.unwrap_or(OnDeny::Forbid),
@@ -249,10 +255,15 @@ fn parse_on_deny(value: &str) -> Option<OnDeny> {
         "human_approval" => OnDeny::HumanApproval,
         "quarantine" => OnDeny::Quarantine,
         _ => {
-            value.strip_prefix("quarantine:")?.parse::<Period>().ok()?;
+            parse_set_apart(value)?;
             OnDeny::Quarantine
         }
     })
+}
+
+/// The time of `quarantine:15m`.
+fn parse_set_apart(value: &str) -> Option<Period> {
+    value.strip_prefix("quarantine:")?.parse().ok()
 }
 
 fn parse_status(value: &str) -> Option<OnDeny> {
@@ -285,7 +296,10 @@ mod tests {
     #[test]
     fn annotations_choose_the_answer() {
         let plain = of(r#"@id("x") @control("PCI 7.2") forbid"#).unwrap();
-        assert_eq!(plain.on_deny, OnDeny::Forbid);
+        assert_eq!(
+            (plain.on_deny, plain.control.as_deref()),
+            (OnDeny::Forbid, Some("PCI 7.2"))
+        );
         let step_up =
             of(r#"@on_deny("step_up") @acr_values("gold silver") @max_age("300") forbid"#).unwrap();
         assert_eq!(step_up.on_deny, OnDeny::StepUp);
@@ -297,7 +311,12 @@ mod tests {
             }
         );
         let quarantine = of(r#"@on_deny("quarantine:15m") forbid"#).unwrap();
-        assert_eq!(quarantine.on_deny, OnDeny::Quarantine);
+        assert_eq!(
+            (quarantine.on_deny, quarantine.set_apart),
+            (OnDeny::Quarantine, Some(Period::seconds(900)))
+        );
+        let open = of(r#"@on_deny("quarantine") forbid"#).unwrap();
+        assert_eq!((open.on_deny, open.set_apart), (OnDeny::Quarantine, None));
         assert_eq!(
             of(r#"@status("404") forbid"#).unwrap().on_deny,
             OnDeny::NotFound
@@ -358,6 +377,7 @@ mod tests {
             (r#"@mode("dry") forbid"#, "use `shadow`"),
             (r#"@mode("observable") permit"#, "refuses nothing"),
             (r#"@reason("a\nb") forbid"#, "visible ASCII"),
+            (r#"@control("") permit"#, "visible ASCII"),
         ] {
             let wrong = of(text).unwrap_err().join("; ");
             assert!(wrong.contains(expected), "{text}: {wrong}");

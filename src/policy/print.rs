@@ -204,7 +204,7 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, u8)> {
     text.bytes().enumerate().filter(move |(_, byte)| {
         let before = state;
         state = match (state, byte) {
-            (In::Comment, b'\n') | (In::Text { escaped: false }, b'"') => In::Code,
+            (In::Comment, b'\n' | b'\r') | (In::Text { escaped: false }, b'"') => In::Code,
             (In::Text { escaped }, byte) => In::Text {
                 escaped: *byte == b'\\' && !escaped,
             },

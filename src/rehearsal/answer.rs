@@ -21,6 +21,9 @@ pub struct Answer {
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
     policies: Vec<String>,
+    /// The controls that the determining policies carry out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    controls: Vec<String>,
     errors: Vec<Failure>,
     operation: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +63,12 @@ impl Answer {
             would_be: found.would_be,
             detail: found.detail,
             policies: found.policies,
+            controls: trail
+                .notes
+                .controls
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             errors: errors
                 .map(|fault| Failure {
                     policy: fault.policy.to_string(),

@@ -9,7 +9,7 @@
 //! | `reader` | records from a stream, with line numbers |
 //!
 //! No header, no body and no value of a query is ever in a record: no policy reads them. A path parameter or claim whose
-//! name or value looks like a credential is masked. What remains says who did what from where: personal data, to be kept
+//! name or value looks like a credential is masked; so is a name in the query that has the form of one. What remains says who did what from where: personal data, to be kept
 //! as such.
 
 mod caller;
@@ -73,6 +73,9 @@ pub struct Record {
     /// What they ask to be done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obligations: Vec<String>,
+    /// The controls that they carry out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<String>,
     /// The operation's id, or `unread`.
     pub operation: String,
     /// The digest of the bundle that decided; absent where none was loaded.
@@ -164,6 +167,7 @@ impl Record {
             step_up,
             severity: trail.notes.severity.map(|s| s.as_str().to_owned()),
             obligations: texts(&trail.notes.obligations),
+            controls: texts(&trail.notes.controls),
             operation: decision.operation().to_owned(),
             snapshot: trail.snapshot.as_ref().map(|id| id.as_str().to_owned()),
             request: trail

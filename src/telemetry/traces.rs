@@ -252,6 +252,12 @@ fn attributes(decision: &Decision) -> Vec<KeyValue> {
             policies(&trail.notes.obligations),
         ));
     }
+    if !trail.notes.controls.is_empty() {
+        list.push(KeyValue::new(
+            "cardea.controls",
+            policies(&trail.notes.controls),
+        ));
+    }
     if let Some(snapshot) = &trail.snapshot {
         list.push(KeyValue::new(
             "cardea.snapshot",

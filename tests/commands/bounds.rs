@@ -83,6 +83,33 @@ fn a_hundred_thousand_levels_of_anything_are_an_error_with_its_file() {
 }
 
 #[test]
+fn what_stands_behind_a_comment_or_between_odd_blanks_is_measured_as_well() {
+    let brackets = "(".repeat(DEEP);
+    let ifs = format!(
+        "permit (principal, action, resource) when {{ {}true{} }};",
+        "if\u{2003}true\u{2003}then\u{2003}".repeat(10_000),
+        "\u{2003}else\u{2003}false".repeat(10_000)
+    );
+    let types = format!("{}String{};", "Set<".repeat(DEEP), ">".repeat(DEEP));
+    let levels = "more than 100 levels deep";
+    for (name, content, limit) in [
+        ("deep.cedar", format!("// hi\r{brackets}"), levels),
+        ("deep.cedar", format!("// hi\r\u{2003}{brackets}"), levels),
+        ("deep.cedar", ifs, "more than 10 `if`"),
+        (
+            "deep.cedarschema",
+            format!("// hi\rtype Deep = {types}"),
+            levels,
+        ),
+    ] {
+        let (code, error) = check(name, content.as_bytes());
+        assert_eq!(code, Some(2), "{name}: {error}");
+        assert!(error.contains(name), "{name}: {error}");
+        assert!(error.contains(limit), "{name}: {error}");
+    }
+}
+
+#[test]
 fn what_multiplies_by_reference_is_refused() {
     let mut aliases = "- &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {

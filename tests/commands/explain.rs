@@ -132,6 +132,21 @@ fn a_forbid_shows_its_text_with_its_lines_and_what_a_login_would_do() {
 }
 
 #[test]
+fn the_control_that_a_policy_carries_out_is_named() {
+    let case = json!({ "caller": "anonymous", "request": { "path": "/nowhere" } }).to_string();
+    let (code, out, err) = explain(&shipped(), &["-"], &case);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let noted = "\nNoted\n  severity high\n  control NIST SP 800-228 REC-API-1\n";
+    assert!(out.contains(noted), "{out}");
+    let controls = json!(["NIST SP 800-228 REC-API-1"]);
+    let told = told(&shipped(), &[], &case);
+    assert_eq!(
+        (&told["controls"], &told["decided"]["controls"]),
+        (&controls, &controls)
+    );
+}
+
+#[test]
 fn a_policy_in_error_shows_its_message_and_one_in_shadow_mode_what_it_would_change() {
     let bundle = copy();
     fs::write(

@@ -75,6 +75,136 @@ fn a_failing_case_ends_in_exit_code_1_and_shows_the_difference() {
     assert!(err.contains("orders.yaml:1:1\n"), "{err}");
 }
 
+/// Keys, and a signed archive of the shipped bundle: the folder they lie in.
+fn signed() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let bundle = shipped().display().to_string();
+    for arguments in [
+        &["keygen", "--out", &at("keys")][..],
+        &["build", &bundle, "--serial", "1", "--out", &at("b.tar.gz")],
+        &[
+            "sign",
+            &at("b.tar.gz"),
+            "--key",
+            &at("keys/cardea-bundle.key"),
+        ],
+    ] {
+        let output = cardea(&[&["bundle"], arguments].concat(), b"");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    folder
+}
+
+#[test]
+fn a_signed_archive_is_tested_as_its_folder_is_and_an_unsigned_one_is_not() {
+    let folder = signed();
+    let at = |name: &str| folder.path().join(name);
+    let config = at("cardea.yaml");
+    let key = at("keys/cardea-bundle.pub");
+    let settings = serde_json::json!({ "bundle": { "public_keys": [key] } });
+    fs::write(&config, settings.to_string()).unwrap();
+    let more = ["--config", config.to_str().unwrap()];
+    let (code, out, err) = test(&at("b.tar.gz"), &more);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out, test(&shipped(), &[]).1);
+
+    let (code, _, err) = test(&at("b.tar.gz"), &[]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("`bundle.public_keys` is empty"), "{err}");
+    fs::remove_file(at("b.tar.gz.sig")).unwrap();
+    let (code, _, err) = test(&at("b.tar.gz"), &more);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("b.tar.gz.sig"), "{err}");
+}
+
+#[test]
+fn a_remote_bundle_that_was_never_fetched_is_not_replaced_by_a_folder() {
+    let folder = signed();
+    let at = |name: &str| folder.path().join(name);
+    let settings = serde_json::json!({ "bundle": {
+        "path": shipped(), "public_keys": [at("keys/cardea-bundle.pub")], "cache_dir": at("kept"),
+        "remote": { "url": "http://127.0.0.1:1/b.tar.gz" },
+    } });
+    fs::write(at("cardea.yaml"), settings.to_string()).unwrap();
+    let config = at("cardea.yaml").display().to_string();
+    for command in ["test", "access"] {
+        let output = cardea(&[command, "--config", &config], b"");
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let err = text(&output.stderr);
+        assert!(err.contains("none is kept on disk yet"), "{command}: {err}");
+    }
+}
+
+#[test]
+fn no_command_judges_under_wrong_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("cardea.yaml");
+    fs::write(&config, "bundle: { poll: 1ms }\n").unwrap();
+    let (config, bundle) = (config.to_str().unwrap(), shipped().display().to_string());
+    let mut commands = vec![
+        &["check"][..],
+        &["test"],
+        &["access"],
+        &["decide"],
+        &["explain", "-"],
+    ];
+    if cfg!(feature = "prove") {
+        commands.push(&["prove"]);
+    }
+    for command in commands {
+        let places = ["--config", config, "--bundle", &bundle];
+        let request = br#"{"caller":"anonymous","request":{"path":"/v1/status"}}"#;
+        let output = cardea(&[command, &places[..]].concat(), request);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let err = text(&output.stderr);
+        assert!(err.contains("`bundle.poll` must lie"), "{command:?}: {err}");
+    }
+}
+
+#[test]
+fn a_warning_that_is_denied_is_a_no_and_not_a_mistake() {
+    let bundle = copy();
+    let open = "@id(\"open\")\npermit (principal, action == Cardea::Action::\"orders.createOrder\", resource);\n";
+    fs::write(bundle.path().join("open.cedar"), open).unwrap();
+    let folder = bundle.path().display().to_string();
+    // The bundle's own tests are not what is asked here.
+    let config = bundle.path().join("cardea.yaml");
+    fs::write(&config, "bundle: { run_tests: false }\n").unwrap();
+    let places = [
+        "check",
+        "--config",
+        config.to_str().unwrap(),
+        "--bundle",
+        &folder,
+    ];
+    let output = cardea(&places, b"");
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(err.contains("warning[no_scope]"), "{err}");
+    let output = cardea(&[&places[..], &["--deny-warnings"]].concat(), b"");
+    assert_eq!(output.status.code(), Some(1));
+    fs::write(bundle.path().join("broken.cedar"), "permit (").unwrap();
+    let output = cardea(&[&places[..], &["--deny-warnings"]].concat(), b"");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn every_command_whose_exit_code_says_something_names_its_codes() {
+    let mut commands = vec![
+        "check", "test", "decide", "explain", "access", "bundle", "replay", "revoke", "keys",
+    ];
+    if cfg!(feature = "prove") {
+        commands.push("prove");
+    }
+    for command in commands {
+        let output = cardea(&[command, "--help"], b"");
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let help = text(&output.stdout);
+        assert!(help.contains("Exit codes: 0 "), "{command}: {help}");
+    }
+}
+
 #[test]
 fn policies_that_no_case_reaches_are_listed_with_their_place() {
     let bundle = copy();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, changed, claims};
+use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, b64, changed, claims};
 use crate::world::{Ask, Heard, World};
 
 /// What agents may do here at all. People have the shipped policies.
@@ -96,6 +96,7 @@ fn transactions(combine: &Value) -> (World, Key, KeyServer) {
             "token_types": ["txntoken+jwt"],
             "keys": { "jwks_url": server.url("/jwks") },
             "claims": { "roles": ["roles"] },
+            "actor_issuers": [ISSUER],
         });
         let identity = &mut setup.settings["identity"];
         identity["issuers"].as_array_mut().unwrap().push(issuer);
@@ -110,8 +111,14 @@ fn transactions(combine: &Value) -> (World, Key, KeyServer) {
 }
 
 fn transaction_token(key: &Key, typ: &str) -> String {
+    transaction_token_with(key, typ, json!({}))
+}
+
+/// The same with further claims.
+fn transaction_token_with(key: &Key, typ: &str, more: Value) -> String {
     let changes = json!({ "iss": "https://transactions.example.com", "txn": "97053963-771d", "sub": "alice" });
-    let (mut header, claims) = (key.header(), changed(claims(), changes));
+    let claims = changed(changed(claims(), changes), more);
+    let mut header = key.header();
     header["typ"] = json!(typ);
     key.sign_texts(&header.to_string(), &claims.to_string())
 }
@@ -131,6 +138,55 @@ fn a_transaction_token_names_the_caller_where_there_is_no_other_credential() {
     ask("a b").assert_invalid();
     let good = transaction_token(&key, "txntoken+jwt");
     ask(&format!("{good},{good}")).assert_refused(400, "ambiguous_credential");
+}
+
+#[test]
+fn a_bound_transaction_token_without_its_proof_is_refused_cold_and_warm() {
+    let (world, key, _server) = transactions(&json!([]));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    let name = "spiffe://a/one".try_into().unwrap();
+    parameters.subject_alt_names = vec![rcgen::SanType::URI(name)];
+    let certificate = parameters.self_signed(&pair).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der().as_ref());
+    let bound = json!({ "cnf": { "x5t#S256": b64(digest) } });
+    let token = transaction_token_with(&key, "txntoken+jwt", bound);
+    let alone = || Ask::get("/v1/orders").header("txn-token", &token);
+    for _ in 0..2 {
+        world.ask(alone()).assert_invalid();
+        world
+            .ask(alone().bearer(&world.key.token()))
+            .assert_invalid();
+    }
+    let mut proven = alone();
+    let pem = certificate.pem();
+    proven.attributes().source.as_mut().unwrap().certificate =
+        pem.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    world
+        .ask(proven)
+        .assert_allowed(&["by-transaction", "orders-read-by-role"]);
+    world.ask(alone()).assert_invalid();
+    // The same where it is bound to a key, which nobody proves.
+    let by_key = json!({ "cnf": { "jkt": b64([7; 32]) } });
+    let by_key = transaction_token_with(&key, "txntoken+jwt", by_key);
+    world
+        .ask(Ask::get("/v1/orders").header("txn-token", &by_key))
+        .assert_invalid();
+}
+
+#[test]
+fn h5_one_agent_that_acts_for_two_people_is_two_callers() {
+    let (world, key, _server) = transactions(&json!([]));
+    let bot = json!({ "sub": "bot", "iss": ISSUER });
+    let bearer = world.key.token_with(json!({ "sub": "alice", "act": bot }));
+    let bobs = json!({ "sub": "bob", "act": bot });
+    let transaction = transaction_token_with(&key, "txntoken+jwt", bobs);
+    for _ in 0..2 {
+        let ask = Ask::get("/v1/orders").bearer(&bearer);
+        world
+            .ask(ask.header("txn-token", &transaction))
+            .assert_refused(400, "ambiguous_credential");
+    }
 }
 
 #[test]

@@ -248,7 +248,17 @@ fn the_command_revokes_lists_and_lifts() {
     let admin = world.admin_address();
     let token = world.key.token_with(json!({ "sub": "mallory" }));
     world.present(&token).passed();
-    let arguments = ["--subject", "mallory", "--issuer", ISSUER, "--id", "one"];
+    let who = ["--subject", "mallory", "--issuer", ISSUER, "--id", "one"];
+    let until = |before| {
+        let times = [
+            "--issued-before",
+            before,
+            "--expires-at",
+            "2127-01-01T00:00:00Z",
+        ];
+        [&who[..], &times[..]].concat()
+    };
+    let arguments = until("2126-01-01T00:00:00Z");
     let (code, said) = office.revoke(admin, &arguments);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(
@@ -258,6 +268,8 @@ fn the_command_revokes_lists_and_lifts() {
     world.present(&token).assert_invalid();
     let (_, said) = office.revoke(admin, &arguments);
     assert!(said.starts_with("one is in force already"), "{said}");
+    let (_, said) = office.revoke(admin, &until("2126-06-01T00:00:00Z"));
+    assert!(said.starts_with("one is in force: 0 cached"), "{said}");
     let (code, said) = office.revoke(admin, &["list", "--format", "json"]);
     let list: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(

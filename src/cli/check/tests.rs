@@ -200,6 +200,18 @@ fn a_secret_written_into_the_settings_is_not_shown() {
 }
 
 #[test]
+fn a_mistake_in_an_invariant_is_shown_with_its_line() {
+    let permit = "@id(\"never\")\npermit (principal, action, resource);\n";
+    let found = findings("i.invariant.cedar", permit);
+    for part in [
+        "error: an invariant is a `permit`\n --> i.invariant.cedar:",
+        "1 | @id(\"never\")\n",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+}
+
+#[test]
 fn warnings_are_shown_with_their_rule_and_do_not_fail_alone() {
     let case = Case::new(&[(
         "q.cedar",
@@ -233,8 +245,8 @@ warning[no_scope]: the permit `x` lets everybody, without a credential too, call
         format: Format::Text,
         deny_warnings,
     };
-    assert_eq!(run(&command(false)), Ok(()));
-    assert_eq!(run(&command(true)), Err(Vec::new()), "all is told already");
+    assert_eq!(run(&command(false)), Ok(true));
+    assert_eq!(run(&command(true)), Ok(false), "all is told already");
 }
 
 #[test]

@@ -319,7 +319,7 @@ impl Page {
 
     /// What is beside the answer.
     fn aside(&mut self, told: &Told) {
-        if told.severity.is_some() || !told.obligations.is_empty() {
+        if told.severity.is_some() || !told.obligations.is_empty() || !told.controls.is_empty() {
             self.heading("Noted");
         }
         if let Some(severity) = told.severity {
@@ -327,6 +327,9 @@ impl Page {
         }
         for duty in &told.obligations {
             self.line(&format!("  obligation {duty}"));
+        }
+        for control in &told.controls {
+            self.line(&format!("  control {control}"));
         }
         if let Some(shadow) = &told.shadow {
             self.heading("With the policies in shadow mode it would be otherwise");

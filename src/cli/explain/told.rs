@@ -31,6 +31,8 @@ pub(super) struct Told {
     pub(super) severity: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) obligations: Vec<Arc<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) controls: Vec<Arc<str>>,
     /// What the caller is told about a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) said: Option<Arc<str>>,
@@ -98,6 +100,7 @@ impl Told {
             decided: Answer::of(&decision),
             severity: trail.notes.severity.map(Severity::as_str),
             obligations: trail.notes.obligations.clone(),
+            controls: trail.notes.controls.clone(),
             said: trail.notes.said.clone(),
             why: why.map(|why| {
                 let mut explanation = why.explanation;

@@ -1,8 +1,8 @@
 //! The file of keys as commands use it: read, edited by one command at a time, replaced whole.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
@@ -141,39 +141,73 @@ fn lock(path: &Path) -> Result<File, Vec<Problem>> {
     locked.map_err(|error| cannot("lock the file of keys", &place, &error))
 }
 
-/// Puts a whole file in place: written, on the disk, and only then under its name.
+/// Puts a whole file in place: written, on the disk, and only then under its name. Owner, group and mode stay those of the
+/// file before, whoever runs the command: the server must be able to read it.
 fn replace(path: &Path, text: &str) -> Result<(), Vec<Problem>> {
     let unfinished = beside(path, ".tmp");
-    let mode = std::fs::metadata(path).map_or(0o600, |data| data.permissions().mode() & 0o777);
-    let write = || {
-        // Left by a command that was killed; whoever holds the lock may take it away.
-        match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        write_whole(&unfinished, text, mode)?;
+    let failed = |error: std::io::Error| cannot("write the file of keys", path, &error);
+    let before = std::fs::metadata(path).map_err(failed)?;
+    // Left by a command that was killed; whoever holds the lock may take it away.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = write_whole(&unfinished, text).map_err(failed)?;
+    if let Err(error) = liken(&file, &before) {
+        // The old file is still in place; what is left of this is of no use.
+        let _ = std::fs::remove_file(&unfinished);
+        let what = format!(
+            "give the new file of keys the owner, group and mode of the old one (user {}, group {}), so nothing was changed",
+            before.uid(),
+            before.gid()
+        );
+        let problems = cannot(&what, path, &error);
+        let hinted = |problem: Problem| problem.hint("run the command as that user, or as root");
+        return Err(problems.into_iter().map(hinted).collect());
+    }
+    let put = || {
         std::fs::rename(&unfinished, path)?;
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().map_err(|error| cannot("write the file of keys", path, &error))
+    put().map_err(failed)
+}
+
+/// Gives a new file the owner, the group and the mode of the one that it replaces.
+fn liken(file: &File, before: &Metadata) -> std::io::Result<()> {
+    let own = file.metadata()?;
+    let other = |wanted: u32, own: u32| (wanted != own).then_some(wanted);
+    let (user, group) = (
+        other(before.uid(), own.uid()),
+        other(before.gid(), own.gid()),
+    );
+    if user.is_some() || group.is_some() {
+        fchown(file, user, group)?;
+    }
+    // Only now, so that no group of ours reads it meanwhile; and said outright, for the umask takes bits away.
+    file.set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
+    file.sync_all()
 }
 
 /// Writes a file that must not exist yet: a hash key is never written over, for all keys would be lost with it.
 fn write_new(path: &Path, text: &str) -> Result<(), Vec<Problem>> {
-    write_whole(path, text, 0o600).map_err(|error| cannot("write the file", path, &error))
+    write_whole(path, text)
+        .map(drop)
+        .map_err(|error| cannot("write the file", path, &error))
 }
 
-fn write_whole(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+/// Writes a new file that only its owner may read.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<File> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(0o600)
         .open(path)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {
@@ -184,4 +218,55 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Vec<Problem> {
     one(Problem::new(format!("cannot {what}: {error}")).in_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    fn file(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        path
+    }
+
+    fn held(path: &Path) -> (u32, u32, u32) {
+        let data = std::fs::metadata(path).unwrap();
+        (data.uid(), data.gid(), data.mode() & 0o777)
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_owner_its_group_and_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "keys.json");
+        let (user, group, _) = held(&path);
+        // Only root may give a file away; anybody else finds here at least that the mode stays, whatever the umask.
+        let _ = chown(&path, Some(user + 7), Some(group + 7));
+        let before = held(&path);
+        replace(&path, "something new").unwrap();
+        assert_eq!(held(&path), before);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 13);
+        assert!(!beside(&path, ".tmp").exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_given_to_its_owner_is_not_put_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "keys.json");
+        let (user, ..) = held(&path);
+        let root = std::fs::metadata("/").unwrap();
+        if chown(&path, Some(user + 7), None).is_err() && root.uid() != user {
+            let new = File::create(folder.path().join("new")).unwrap();
+            let error = liken(&new, &root).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        } else {
+            // Root can give anything to anybody; but a file that is gone is not made anew.
+            std::fs::remove_file(&path).unwrap();
+            assert!(replace(&path, "new").is_err());
+        }
+        assert!(!beside(&path, ".tmp").exists());
+    }
 }

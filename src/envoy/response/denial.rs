@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::model::{Challenge, CredentialFault, Decision, Reason, StepUp};
 
 use super::super::proto::core::HeaderValueOption;
-use super::settings::Answers;
+use super::settings::{Answers, whole_seconds};
 use super::{Http, header, status};
 
 /// Longest list of `acr_values` that is passed on.
@@ -19,7 +19,7 @@ pub(super) fn headers(
     reason: &Reason,
     answers: &Answers,
 ) -> Vec<HeaderValueOption> {
-    let (http, grpc) = status(reason);
+    let (_, grpc) = status(reason);
     let mut headers = vec![header("cache-control", "no-store".to_owned())];
     if decision.trail.arrival.grpc {
         // Envoy turns a denial of a gRPC call into a gRPC status by its HTTP status, and knows fewer codes than gRPC
@@ -38,10 +38,20 @@ pub(super) fn headers(
     if let Some(challenge) = challenge(reason, &decision.trail.challenges, &answers.realm) {
         headers.push(header("www-authenticate", challenge));
     }
-    if matches!(http, Http::TooManyRequests | Http::Unavailable) {
-        headers.push(header("retry-after", answers.retry_after.to_string()));
+    if let Some(seconds) = retry_after(decision, reason, answers) {
+        headers.push(header("retry-after", seconds.to_string()));
     }
     headers.into_iter().flatten().collect()
+}
+
+/// After how many seconds it is worth asking again, where somebody says so: the settings, or for a caller that is set apart
+/// the policy.
+fn retry_after(decision: &Decision, reason: &Reason, answers: &Answers) -> Option<u64> {
+    match (reason, status(reason).0) {
+        (Reason::Quarantined, _) => decision.trail.notes.set_apart.map(whole_seconds),
+        (_, Http::TooManyRequests | Http::Unavailable) => Some(answers.retry_after),
+        _ => None,
+    }
 }
 
 /// `WWW-Authenticate`: each way in which callers of this operation may prove who they are (RFC 9110, section 11.6.1), or
@@ -83,9 +93,7 @@ fn bearer(reason: &Reason, realm: &str) -> Option<String> {
         // Nor where something else than a token was wrong.
         Reason::CredentialMissing
         | Reason::CredentialInvalid(
-            CredentialFault::Misplaced
-            | CredentialFault::Unregistered
-            | CredentialFault::Password,
+            CredentialFault::Misplaced | CredentialFault::Unregistered | CredentialFault::Password,
         ) => {}
         Reason::CredentialInvalid(_) => text.push_str(", error=\"invalid_token\""),
         Reason::AmbiguousCredential => text.push_str(", error=\"invalid_request\""),

@@ -233,7 +233,7 @@ fn check_names(set: &[(Tells, String)]) -> Vec<Problem> {
 }
 
 /// Rounded up, and never zero: `Retry-After: 0` would ask for a storm.
-fn whole_seconds(period: Period) -> u64 {
+pub(super) fn whole_seconds(period: Period) -> u64 {
     let seconds = period.0.as_secs();
     let rest = u64::from(period.0.subsec_nanos() > 0);
     seconds.saturating_add(rest).max(1)

@@ -8,8 +8,8 @@ use prost_types::value::Kind;
 
 use crate::model::{
     AccessRequest, Arrival, Caller, CanonicalPath, Clock, CredentialFault, Headers, Host,
-    HostError, IdentityAttributes, PathError, PathRules, PrincipalKind, QueryError, Refusal,
-    SnapshotId, StepUp, SystemClock, Trail, VerifiedIdentity,
+    HostError, IdentityAttributes, PathError, PathRules, Period, PrincipalKind, QueryError,
+    Refusal, SnapshotId, StepUp, SystemClock, Trail, VerifiedIdentity,
 };
 
 use super::*;
@@ -167,6 +167,27 @@ fn g4_every_reason_has_its_status_and_none_is_an_allow() {
         );
         assert_eq!(metadata_of(&answer)["verdict"], "deny");
     }
+}
+
+#[test]
+fn a_caller_that_is_set_apart_is_told_for_how_long_where_the_policy_says() {
+    let retry_after = |reason: Reason, period: Option<Period>, grpc: bool| {
+        let mut decision = refusal(reason, grpc);
+        decision.trail.notes.set_apart = period;
+        let answer = answer(&decision, &answers());
+        let headers = map(&denied(&answer).headers);
+        headers.get("retry-after").map(|text| (*text).to_owned())
+    };
+    let minutes = Some(Period::seconds(900));
+    for grpc in [false, true] {
+        let told = retry_after(Reason::Quarantined, minutes, grpc);
+        assert_eq!(told.as_deref(), Some("900"));
+    }
+    let short = retry_after(Reason::Quarantined, Some(Period::millis(1)), false);
+    assert_eq!(short.as_deref(), Some("1"), "never zero");
+    assert_eq!(retry_after(Reason::Quarantined, None, false), None);
+    // Another forbid of the same request outranks it: the time would give it away.
+    assert_eq!(retry_after(Reason::NotFound, minutes, false), None);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use super::super::ground::Ground;
 use super::super::testing::{NOW, OPERATION, arrival, clock, request, snapshot};
 use super::super::{Identified, Identity, Settings, Who};
 use super::*;
@@ -389,6 +391,57 @@ async fn who_cannot_wait_long_enough_is_refused_and_the_outcome_is_not_lost() {
         Ok(true),
         "the check went on"
     );
+}
+
+/// Whether the password is the one of this hash.
+async fn verified(
+    verifier: &Verifier,
+    hash: &Hash,
+    (ground, now): (&Arc<Ground>, Instant),
+) -> Result<bool, Denial> {
+    let check = Check {
+        credential: b"erp",
+        password: PASSWORD.into(),
+        hash,
+        ground,
+    };
+    let patience = Duration::from_secs(10);
+    verifier.verify(check, (now, patience), || Ok(())).await
+}
+
+#[tokio::test]
+async fn c5_an_outcome_counts_only_for_the_entry_it_was_found_for() {
+    let now = clock().monotonic();
+    let lease = Lease::endless(now);
+    let verifier = Verifier::new((1, 8), Handle::current()).unwrap();
+    let (old, new) = (Ground::under(&lease), Ground::under(&lease));
+    let right = Hash::parse(&HASH).unwrap();
+    let other = Hash::of("another horse").unwrap();
+    // Both hold, as they do while the file is being read again.
+    for (hash, ground, expected) in [
+        (&right, &old, true),
+        (&other, &new, false),
+        (&right, &old, true),
+    ] {
+        let outcome = verified(&verifier, hash, (ground, now)).await;
+        assert_eq!(outcome.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn c5_a_user_that_changes_while_the_password_is_checked_is_not_let_in() {
+    let now = clock().monotonic();
+    let ground = Ground::under(&Lease::endless(now));
+    let verifier = Verifier::new((1, 8), Handle::current()).unwrap();
+    let right = Hash::parse(&HASH).unwrap();
+    let held = verifier.hold();
+    assert!(held.is_some());
+    let change = async {
+        ground.withdraw();
+        drop(held);
+    };
+    let (outcome, ()) = tokio::join!(verified(&verifier, &right, (&ground, now)), change);
+    assert!(matches!(outcome, Err(Denial::TooLate(_))), "{outcome:?}");
 }
 
 #[tokio::test]

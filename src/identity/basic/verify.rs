@@ -38,6 +38,13 @@ struct Flight {
     ground: Arc<Ground>,
 }
 
+impl Flight {
+    /// Whether its outcome is the answer to this check: it stands on the same hash, and that is in force.
+    fn serves(&self, check: &Check<'_>, now: Instant) -> bool {
+        Arc::ptr_eq(&self.ground, check.ground) && self.ground.holds(now)
+    }
+}
+
 /// One check to be made.
 pub(super) struct Check<'a> {
     /// Name and password as they were sent.
@@ -77,7 +84,7 @@ impl Verifier {
     /// Whether it is the password. `admit` is asked where the check is not under way already.
     ///
     /// # Errors
-    /// What `admit` said; where too many wait; where it is not done in `patience`.
+    /// What `admit` said; where too many wait; where it is not done in `patience`, or the hash is no longer in force then.
     pub(super) async fn verify(
         &self,
         check: Check<'_>,
@@ -86,7 +93,7 @@ impl Verifier {
     ) -> Result<bool, Denial> {
         let digest = Digest(blake3::keyed_hash(&self.salt, check.credential));
         if let Some(flight) = self.flights.get(&digest)
-            && !flight.ground.holds(now)
+            && !flight.serves(&check, now)
         {
             self.flights.invalidate(&digest);
         }
@@ -98,15 +105,23 @@ impl Verifier {
         let mut outcome = flight.outcome.clone();
         let known = outcome.wait_for(Option::is_some);
         let known = tokio::time::timeout(patience, known).await;
-        match known {
-            Ok(Ok(known)) => Ok(*known == Some(true)),
+        let known = match known {
+            Ok(Ok(known)) => *known == Some(true),
             Ok(Err(_)) => {
                 self.flights.invalidate(&digest);
-                Err(Denial::Internal(
+                return Err(Denial::Internal(
                     "a password's check ended without an outcome",
-                ))
+                ));
             }
-            Err(_) => Err(Denial::TooLate("the password was not checked in time")),
+            Err(_) => return Err(Denial::TooLate("the password was not checked in time")),
+        };
+        // Whoever came at the same time may have begun it with other users, and these may have changed meanwhile.
+        if flight.serves(&check, now) {
+            Ok(known)
+        } else {
+            Err(Denial::TooLate(
+                "the users changed while the password was checked",
+            ))
         }
     }
 

@@ -1,7 +1,8 @@
 //! Whoever acts for the token's subject (`act`, RFC 8693, section 4.1).
 //!
 //! The outermost actor is who acts now, and becomes the principal. Those within acted before; they are information only,
-//! as the RFC says. What the token grants stays the subject's: the actor has the rights that both have.
+//! as the RFC says. What the token grants stays the subject's: the actor has the rights that both have. So does the tenant:
+//! an actor with it would be let in by what is meant for those who belong there, and policies see the subject's anyway.
 
 use serde_json::Value;
 
@@ -50,6 +51,7 @@ pub(super) fn acting(
         // What was given to the subject is not the actor's.
         roles: Vec::new(),
         groups: Vec::new(),
+        tenant: None,
         on_behalf: Some(OnBehalf {
             earlier: chain
                 .map(|(issuer, name)| format!("{issuer}|{name}"))
@@ -100,6 +102,7 @@ mod tests {
         IdentityAttributes {
             roles: vec!["viewer".to_owned()],
             scopes: vec!["orders:read".to_owned()],
+            tenant: Some("acme".to_owned()),
             ..IdentityAttributes::of(
                 PrincipalKind::User,
                 "bearer_jwt",
@@ -131,9 +134,11 @@ mod tests {
             (PrincipalKind::Agent, "https://agents.example|bot")
         );
         assert_eq!((agent.roles.len(), agent.scopes.len()), (0, 1));
+        assert_eq!(agent.tenant, None);
         let on_behalf = agent.on_behalf.unwrap();
         assert_eq!(on_behalf.subject.subject, "alice");
         assert_eq!(on_behalf.subject.roles, ["viewer"]);
+        assert_eq!(on_behalf.subject.tenant.as_deref(), Some("acme"));
         assert_eq!(on_behalf.earlier, [format!("{ISSUER}|planner")]);
         assert_eq!(
             (on_behalf.purpose.as_deref(), on_behalf.human_approved),

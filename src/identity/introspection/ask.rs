@@ -3,7 +3,7 @@
 //! Whatever answers is taken for hostile: 64 KiB are read at most, only status 200 counts, redirects are not followed, and
 //! the time is bounded by whoever asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -42,6 +42,21 @@ pub(super) struct Asker {
     place: Place,
     accept: HeaderValue,
     clock: Arc<dyn Clock>,
+    told: Told,
+}
+
+/// What is wrong with the files, as it was told last: once, and not at each look.
+#[derive(Debug, Default)]
+struct Told(std::sync::Mutex<Option<String>>);
+
+impl Told {
+    /// Takes note of what is wrong now. Whether that is something else than before.
+    fn changes(&self, problem: Option<String>) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *last != problem;
+        *last = problem;
+        changed
+    }
 }
 
 #[derive(Debug)]
@@ -72,6 +87,7 @@ impl Asker {
             place,
             accept: HeaderValue::from_static(accept),
             clock,
+            told: Told::default(),
         })
     }
 
@@ -159,15 +175,21 @@ impl Asker {
     pub(super) async fn look_again(&self) {
         let settings = self.settings.clone();
         let read = tokio::task::spawn_blocking(move || Credentials::load(&settings)).await;
+        let issuer = &self.settings.issuer;
         match read {
-            Ok(Ok(fresh)) if fresh.differ(&self.credentials.load()) => {
-                self.credentials.store(Arc::new(fresh));
-                tracing::info!(issuer = %self.settings.issuer, "what proves us to the server is new");
+            Ok(Ok(fresh)) => {
+                self.told.changes(None);
+                if fresh.differ(&self.credentials.load()) {
+                    self.credentials.store(Arc::new(fresh));
+                    tracing::info!(%issuer, "what proves us to the server is new");
+                }
             }
-            Ok(Ok(_)) | Err(_) => {}
             Ok(Err(problem)) => {
-                tracing::warn!(issuer = %self.settings.issuer, %problem, "what proves us to the server cannot be read again");
+                if self.told.changes(Some(problem.to_string())) {
+                    tracing::warn!(%issuer, %problem, "what proves us to the server cannot be read again");
+                }
             }
+            Err(_) => {}
         }
     }
 }
@@ -189,4 +211,21 @@ fn media_type(answer: &Response) -> String {
         .unwrap_or_default();
     let (kind, _) = value.split_once(';').unwrap_or((value, ""));
     kind.trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_files_is_told_once_until_it_changes() {
+        let told = Told::default();
+        let wrong = |what: &str| Some(what.to_owned());
+        assert!(!told.changes(None));
+        assert!(told.changes(wrong("it is gone")));
+        assert!(!told.changes(wrong("it is gone")));
+        assert!(told.changes(wrong("it is empty")));
+        assert!(told.changes(None));
+        assert!(told.changes(wrong("it is empty")), "it was well in between");
+    }
 }

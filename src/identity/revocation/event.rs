@@ -19,7 +19,8 @@ pub(super) const MAX_REASON: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// Names this event: the same one told twice counts once. 1 to 128 letters, digits, `.`, `_`, `:` or `-`.
+    /// Names this event: the same one told twice counts once, and told with later times it covers more. 1 to 128 letters,
+    /// digits, `.`, `_`, `:` or `-`.
     pub id: String,
     /// What is no longer trusted.
     pub target: Target,

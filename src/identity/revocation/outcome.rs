@@ -10,7 +10,7 @@ pub struct Applied {
     pub id: String,
     /// How many cached proofs it took away.
     pub evicted: u64,
-    /// Whether it was in force before.
+    /// Whether it was in force before, to the same extent at least.
     pub known_already: bool,
     /// Whether it would survive a restart.
     pub saved: Saved,

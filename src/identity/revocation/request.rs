@@ -1,13 +1,14 @@
 //! An event as somebody asks for it, with what is left out filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::super::scheme::SchemeName;
-use super::super::settings::{Settings, life, plain};
+use super::super::settings::{IssuerSettings, Settings, life, plain};
 use super::event::{Event, Kind, Source, Target, is_id, is_reason};
 use crate::model::{Problem, json};
 
@@ -16,6 +17,7 @@ use crate::model::{Problem, json};
 pub struct Lives {
     /// By the settings, for all but keys.
     keep: Option<SignedDuration>,
+    /// Of those who vouch for nothing but tokens.
     by_issuer: BTreeMap<String, SignedDuration>,
     /// Of whatever issuer; `None` where there are credentials without a known end.
     longest: Option<SignedDuration>,
@@ -30,11 +32,15 @@ impl Lives {
         let keep = settings.revocation.keep.map(|keep| signed(keep.0));
         let configured = settings.schemes();
         let opaque = configured.contains(&SchemeName::Introspection);
+        let elsewhere = beside_tokens(settings);
         let by_issuer: BTreeMap<_, _> = settings
             .issuers
             .iter()
-            .filter(|_| !opaque)
-            .map(|issuer| (issuer.issuer.clone(), signed(life(issuer))))
+            .filter(|issuer| !opaque && !elsewhere.contains(&issuer.issuer))
+            .map(|issuer| {
+                let life = longest_life(settings, issuer);
+                (issuer.issuer.clone(), signed(life))
+            })
             .collect();
         let token =
             |scheme: &SchemeName| matches!(scheme, SchemeName::Jwt | SchemeName::TransactionToken);
@@ -84,6 +90,29 @@ impl Lives {
         life.and_then(|life| last.checked_add(life).ok())
             .unwrap_or(Event::FOR_GOOD)
     }
+}
+
+/// Who vouches for holders of other things than tokens, which live for nobody knows how long. The issuers of API keys are
+/// any that their file names: see [`Lives`].
+fn beside_tokens(settings: &Settings) -> BTreeSet<String> {
+    let basic = settings.basic.iter().map(|basic| basic.issuer.clone());
+    let certificates = settings.certificates.iter();
+    let certified = certificates.flat_map(|certificates| {
+        let names = certificates.names.iter().map(|name| name.issuer.clone());
+        let domains = certificates.trust_domains.iter();
+        names.chain(domains.map(|domain| format!("spiffe://{}", domain.name)))
+    });
+    basic.chain(certified).collect()
+}
+
+/// How long a token can live that names one of this issuer's subjects: its own, or one of an issuer that takes its subjects
+/// for actors.
+fn longest_life(settings: &Settings, issuer: &IssuerSettings) -> Duration {
+    let name = &issuer.issuer;
+    let names =
+        |other: &&IssuerSettings| other.issuer == *name || other.actor_issuers.contains(name);
+    let lives = settings.issuers.iter().filter(names).map(life);
+    lives.max().unwrap_or(Duration::MAX)
 }
 
 /// Reads an event and fills in what is left out.

@@ -45,9 +45,9 @@ pub(super) struct Table {
 /// What became of an event.
 #[derive(Debug)]
 pub(super) enum Inserted {
-    /// It is in force now.
-    New,
-    /// It was in force already.
+    /// It is in force now: as it was told, and as far as one with its id covered more before.
+    New(Arc<Entry>),
+    /// It was in force already, and covers nothing more.
     Known,
 }
 
@@ -72,16 +72,26 @@ impl Table {
         }
     }
 
-    /// Puts an event in force. What has expired makes room first.
-    pub(super) fn insert(&mut self, event: Event, now: Timestamp) -> Result<Inserted, NotInserted> {
+    /// Puts an event in force. What has expired makes room first. One told again may only come to cover more: nobody trusts
+    /// anything again by telling less.
+    pub(super) fn insert(
+        &mut self,
+        mut event: Event,
+        now: Timestamp,
+    ) -> Result<Inserted, NotInserted> {
         if let Some(known) = self.by_id.get(&event.id)
             && known.holds(now)
         {
-            return if known.event.target == event.target {
-                Ok(Inserted::Known)
-            } else {
-                Err(NotInserted::Conflict)
-            };
+            let known = &known.event;
+            if known.target != event.target {
+                return Err(NotInserted::Conflict);
+            }
+            if says_all_of(known, &event) {
+                return Ok(Inserted::Known);
+            }
+            event.issued_before = event.issued_before.max(known.issued_before);
+            event.expires_at = event.expires_at.max(known.expires_at);
+            self.remove(&event.id);
         }
         self.sweep(now);
         let mark = self.marks.of_target(&event.target);
@@ -98,8 +108,9 @@ impl Table {
             .entry(mark)
             .or_default()
             .push(Arc::clone(&entry));
-        self.by_id.insert(entry.event.id.clone(), entry);
-        Ok(Inserted::New)
+        self.by_id
+            .insert(entry.event.id.clone(), Arc::clone(&entry));
+        Ok(Inserted::New(entry))
     }
 
     /// Takes an event out of force.
@@ -168,18 +179,20 @@ impl Table {
         if same.len() < MOST_OF_ONE {
             return;
         }
-        let said = |old: &Event| {
-            old.target == new.target
-                && old.issued_before <= new.issued_before
-                && old.expires_at <= new.expires_at
-        };
         let said: Vec<String> = same
             .iter()
-            .filter(|entry| said(&entry.event))
+            .filter(|entry| says_all_of(new, &entry.event))
             .map(|entry| entry.event.id.clone())
             .collect();
         for id in said {
             self.remove(&id);
         }
     }
+}
+
+/// Whether one event covers all that another does, for as long.
+fn says_all_of(event: &Event, other: &Event) -> bool {
+    event.target == other.target
+        && other.issued_before <= event.issued_before
+        && other.expires_at <= event.expires_at
 }

@@ -8,7 +8,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::super::settings::{IssuerSettings, RevocationSettings, Settings};
+use super::super::settings::{
+    BasicSettings, CertificateSettings, IssuerSettings, NameSettings, RevocationSettings, Settings,
+    TrustDomainSettings,
+};
 use super::journal::Journal;
 use super::*;
 use crate::model::{Binding, ManualClock, OnBehalf, Period, PrincipalKind};
@@ -277,11 +280,13 @@ fn an_event_told_twice_counts_once_and_an_id_means_one_thing() {
             .unwrap()
             .known_already
     );
-    assert!(
-        life.apply(event("1", subject("alice"), 200))
-            .unwrap()
-            .known_already
-    );
+    for before in [100, 50] {
+        assert!(
+            life.apply(event("1", subject("alice"), before))
+                .unwrap()
+                .known_already
+        );
+    }
     let other = life.apply(event("1", subject("bob"), 100));
     assert_eq!(other, Err(NotApplied::Conflict));
     assert!(!life.refuses(&holder(ISSUER, "bob")));
@@ -289,6 +294,126 @@ fn an_event_told_twice_counts_once_and_an_id_means_one_thing() {
     assert_eq!(heard.try_recv(), Err(TryRecvError::Empty));
     let figures = life.revocations.figures();
     assert_eq!(figures.applied, [(Kind::Subject, Source::Ssf, 1)]);
+}
+
+#[test]
+fn an_event_told_again_with_later_times_covers_more_and_never_less() {
+    let place = Place::new();
+    let life = Life::with(RevocationSettings {
+        entries: 1,
+        ..place.settings()
+    })
+    .unwrap();
+    let mut heard = life.revocations.subscribe();
+    let told = |before, ends| Event {
+        expires_at: second(ends),
+        ..event("1", subject("alice"), before)
+    };
+    for (before, ends, in_force) in [
+        (200, 500, Some((200, 500))),
+        (200, 500, None),
+        (150, 400, None),
+        (300, 400, Some((300, 500))),
+        (250, 600, Some((300, 600))),
+        (300, 600, None),
+    ] {
+        let applied = life.apply(told(before, ends)).unwrap();
+        let expected = in_force.map(|(before, ends)| told(before, ends));
+        assert_eq!(applied.known_already, expected.is_none(), "{before} {ends}");
+        assert_eq!(applied.saved, Saved::Yes);
+        match expected {
+            Some(event) => {
+                assert_eq!(life.revocations.snapshot(), [event.clone()]);
+                assert_eq!(heard.try_recv(), Ok(Change::Revoke(event)));
+            }
+            None => assert_eq!(heard.try_recv(), Err(TryRecvError::Empty)),
+        }
+    }
+    let counted = life.revocations.figures().applied;
+    assert_eq!(counted, [(Kind::Subject, Source::Ssf, 3)]);
+    drop(life);
+    let life = place.open();
+    assert_eq!(life.revocations.snapshot(), [told(300, 600)]);
+    let mut alice = holder(ISSUER, "alice");
+    alice.issued_at = Some(second(299));
+    assert!(life.refuses(&alice));
+    alice.issued_at = Some(second(300));
+    assert!(!life.refuses(&alice));
+}
+
+/// For how many seconds an event about alice of this issuer is kept, `None` for good. A second issuer has tokens that live
+/// longer.
+fn kept(issuer: &str, change: impl FnOnce(&mut Settings)) -> Option<i64> {
+    let tokens = |issuer: &str, seconds| IssuerSettings {
+        issuer: issuer.into(),
+        max_token_lifetime: Period::seconds(seconds),
+        clock_skew: Period::seconds(10),
+        ..IssuerSettings::default()
+    };
+    let mut settings = Settings {
+        issuers: vec![tokens(ISSUER, 1000), tokens("spiffe://long.example", 5000)],
+        ..Settings::default()
+    };
+    change(&mut settings);
+    let target = Target::Subject {
+        issuer: issuer.into(),
+        subject: "alice".into(),
+    };
+    let event = Lives::new(&settings).event(target, Source::Cli, second(100));
+    let good = event.expires_at == Event::FOR_GOOD;
+    (!good).then(|| event.expires_at.as_second() - 100)
+}
+
+#[test]
+fn who_vouches_for_more_than_tokens_is_remembered_for_good() {
+    let other = "spiffe://long.example";
+    assert_eq!(kept(ISSUER, |_| {}), Some(1020));
+    assert_eq!(kept(other, |_| {}), Some(5020));
+    let basic = |settings: &mut Settings| {
+        settings.basic = Some(BasicSettings {
+            issuer: ISSUER.into(),
+            ..BasicSettings::default()
+        });
+    };
+    let name = |settings: &mut Settings| {
+        settings.certificates = Some(CertificateSettings {
+            names: vec![NameSettings {
+                issuer: ISSUER.into(),
+                ..NameSettings::default()
+            }],
+            ..CertificateSettings::default()
+        });
+    };
+    let domain = |settings: &mut Settings| {
+        settings.certificates = Some(CertificateSettings {
+            trust_domains: vec![TrustDomainSettings {
+                name: "long.example".into(),
+                ..TrustDomainSettings::default()
+            }],
+            ..CertificateSettings::default()
+        });
+    };
+    assert_eq!(
+        (kept(ISSUER, basic), kept(other, basic)),
+        (None, Some(5020))
+    );
+    assert_eq!((kept(ISSUER, name), kept(other, name)), (None, Some(5020)));
+    assert_eq!(
+        (kept(ISSUER, domain), kept(other, domain)),
+        (Some(1020), None)
+    );
+}
+
+#[test]
+fn an_actor_is_remembered_as_long_as_a_token_lives_that_may_name_it() {
+    let listed = |settings: &mut Settings| {
+        for issuer in &mut settings.issuers {
+            issuer.actor_issuers = vec![ISSUER.into(), "https://agents.example".into()];
+        }
+    };
+    assert_eq!(kept(ISSUER, listed), Some(5020));
+    assert_eq!(kept("spiffe://long.example", listed), Some(5020));
+    assert_eq!(kept("https://agents.example", listed), None);
 }
 
 #[test]

@@ -225,6 +225,10 @@ impl IssuerSettings {
         for issuer in &self.actor_issuers {
             found.text("actor_issuers", issuer);
         }
+        if self.actor_issuers.iter().any(|name| name.contains('|')) {
+            let why = "must not hold `|`: actors are named `<issuer>|<subject>`";
+            found.say("actor_issuers", why);
+        }
         self.claims.check(found);
         for (field, levels) in [
             ("acr_levels", &self.acr_levels),

@@ -102,6 +102,21 @@ fn j4_no_two_issuers_can_name_the_same_principal() {
 }
 
 #[test]
+fn j4_no_actor_is_named_like_one_of_another_issuer() {
+    let mut settings = issuer();
+    settings.actor_issuers = vec!["https://agents.example".into()];
+    assert_eq!(problems(vec![settings.clone()]), "");
+    settings
+        .actor_issuers
+        .push("https://agents.example|b".into());
+    let found = problems(vec![settings]);
+    assert!(
+        found.contains("issuers[0].actor_issuers` must not hold `|`"),
+        "{found}"
+    );
+}
+
+#[test]
 fn j4_issuers_that_can_name_one_anothers_roles_are_told() {
     let mut settings = Settings::default();
     let issuer = |name: &str, prefix: &str| IssuerSettings {

@@ -1,5 +1,7 @@
+use cedar_policy::{PolicySet, SchemaFragment};
+
 use super::*;
-use crate::policy::tests::fixture::{BASE_SCHEMA, World, compile, document};
+use crate::policy::tests::fixture::{BASE_SCHEMA, World, compile, document, operations};
 use crate::policy::{BundleFiles, Policies};
 
 /// What is wrong with one policy file beside a good schema.
@@ -262,5 +264,187 @@ fn half_a_text_ends_the_scan() {
     ] {
         let mut measure = Measure::new(Grammar::Policies);
         assert!(measure.take(&document("p.cedar", text)).is_ok(), "{text}");
+    }
+}
+
+/// What may stand between two words: each kind of white space, and comments with either end.
+const BLANKS: [&str; 20] = [
+    " ",
+    "\t",
+    "\n",
+    "\r",
+    "\r\n",
+    "\u{b}",
+    "\u{c}",
+    "\u{85}",
+    "\u{a0}",
+    "\u{1680}",
+    "\u{2003}",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{202f}",
+    "\u{205f}",
+    "\u{3000}",
+    "// hi\n",
+    "// hi\r",
+    "// \"hi\r\n",
+    "// \u{2028} \u{85} // \"(\r",
+];
+
+/// The limit that a text passes, in words.
+fn passed(grammar: Grammar, text: &str) -> Option<String> {
+    let measured = Measure::new(grammar).take(&document("p.cedar", text));
+    measured.err().map(|problem| problem.message)
+}
+
+#[test]
+fn whatever_cedar_reads_over_hides_no_nesting_and_no_if() {
+    for blank in BLANKS {
+        let start = format!(
+            "permit{blank}(principal,{blank}action,{blank}resource){blank}when{blank}{{{blank}"
+        );
+        let parentheses = format!(
+            "{start}{}true{}}};",
+            format!("({blank}").repeat(200),
+            ")".repeat(200)
+        );
+        let ifs = format!(
+            "{start}{}true{}}};",
+            format!("if{blank}true{blank}then{blank}").repeat(20),
+            format!("{blank}else{blank}false").repeat(20)
+        );
+        let behind = format!("{blank}{}", "(".repeat(200));
+        let sets = format!(
+            "type{blank}A{blank}={blank}{}String{};",
+            format!("Set{blank}<{blank}").repeat(200),
+            ">".repeat(200)
+        );
+        let records = format!(
+            "{blank}type A = {}String{};",
+            format!("{{{blank}a{blank}:{blank}").repeat(200),
+            "}".repeat(200)
+        );
+        for (grammar, text, limit) in [
+            (Grammar::Policies, parentheses, "more than 100 levels deep"),
+            (Grammar::Policies, ifs, "more than 10 `if`"),
+            (Grammar::Policies, behind, "more than 100 levels deep"),
+            (Grammar::Schema, sets, "more than 100 levels deep"),
+            (Grammar::Schema, records, "more than 100 levels deep"),
+        ] {
+            let message = passed(grammar, &text).unwrap_or_default();
+            assert!(message.contains(limit), "{blank:?} {grammar:?}: {message}");
+        }
+        let words = |count: usize| format!("a{blank}").repeat(count);
+        assert_eq!(passed(Grammar::Policies, &words(MAX_POLICY_TOKENS)), None);
+        let message = passed(Grammar::Policies, &words(MAX_POLICY_TOKENS + 1)).unwrap();
+        assert!(message.contains("words and signs"), "{blank:?}: {message}");
+    }
+}
+
+#[test]
+fn blanks_are_what_cedars_lexer_takes_for_blanks() {
+    let policy = |blank: &str| {
+        format!("{blank}permit{blank}({blank}principal, action, resource);{blank}")
+            .parse::<PolicySet>()
+            .is_ok()
+    };
+    let schema = |blank: &str| {
+        format!("{blank}entity{blank}E;{blank}")
+            .parse::<SchemaFragment>()
+            .is_ok()
+    };
+    for blank in BLANKS {
+        assert!(policy(blank) && schema(blank), "{blank:?}");
+        assert_eq!(blanks(&format!("{blank}a")), blank.len(), "{blank:?}");
+    }
+    let space = ('\0'..=char::MAX).filter(|sign| sign.is_whitespace());
+    for sign in space.map(String::from) {
+        assert!(policy(&sign) && schema(&sign), "{sign:?}");
+        assert_eq!(blanks(&sign), sign.len(), "{sign:?}");
+    }
+    for sign in [
+        "\0",
+        "\u{1c}",
+        "\u{1f}",
+        "\u{180e}",
+        "\u{200b}",
+        "\u{2060}",
+        "\u{feff}",
+        "é",
+        "\u{2003}é",
+        "/* */",
+        "# a\n",
+        "'",
+    ] {
+        assert!(!policy(sign) && !schema(sign), "{sign:?}");
+        assert!(blanks(sign) < sign.len(), "{sign:?}");
+    }
+}
+
+#[test]
+fn a_sign_that_cedar_does_not_know_is_counted_by_itself() {
+    for sign in ["é", "\u{feff}", "\u{10ffff}", "'", "#", "1a"] {
+        let message = passed(Grammar::Policies, &sign.repeat(MAX_POLICY_TOKENS + 1));
+        // A number ends before a letter, and the letters and digits behind it are one word.
+        assert_eq!(message.is_some(), sign != "1a", "{sign}");
+    }
+    let ifs = format!(
+        "{}true{}",
+        "if 1 < 1then ".repeat(20),
+        " else false".repeat(20)
+    );
+    let message = passed(Grammar::Policies, &condition(&ifs)).unwrap_or_default();
+    assert!(message.contains("more than 10 `if`"), "{message}");
+}
+
+#[test]
+fn names_that_look_like_words_of_the_grammar_end_no_operand() {
+    for expression in [
+        format!("context{}", ".then".repeat(200)),
+        format!("context{}", ".if.then.else.a".repeat(50)),
+        format!("{}1 == 1", "then::\"x\" + ".repeat(200)),
+        format!("{}1 == 1", "a::else::f(1) * ".repeat(200)),
+        format!("{}1 == 1", "then - ".repeat(200)),
+    ] {
+        let message = passed(Grammar::Policies, &condition(&expression)).unwrap_or_default();
+        assert!(message.contains("levels deep"), "{expression}: {message}");
+    }
+    let names = "context.if.then.else == 1, ".repeat(50);
+    let text = condition(&format!("[{names}true].contains(true)"));
+    assert_eq!(passed(Grammar::Policies, &text), None);
+    let values = format!(
+        "{}true{}",
+        "{a: if true then ".repeat(11),
+        " else false}.a".repeat(11)
+    );
+    let message = passed(Grammar::Policies, &condition(&values)).unwrap_or_default();
+    assert!(message.contains("more than 10 `if`"), "{message}");
+}
+
+#[test]
+fn only_its_own_bracket_closes_one() {
+    for (grammar, text) in [
+        (Grammar::Policies, condition(&"[),".repeat(200))),
+        (Grammar::Policies, condition(&"f(],".repeat(200))),
+        (Grammar::Policies, condition(&"({a: 1),".repeat(200))),
+        (Grammar::Schema, "{a: Set<}, ".repeat(200)),
+        (Grammar::Schema, "type A = Set<=".repeat(200)),
+    ] {
+        let message = passed(grammar, &text).unwrap_or_default();
+        assert!(message.contains("levels deep"), "{text}: {message}");
+    }
+}
+
+#[test]
+fn files_with_any_line_ends_are_compiled() {
+    let policies = "// All (of it.\npermit (principal, action, resource)\nwhen { [\"a // \\\"(\", \"b\"].contains(\"b\") && context.tls.mutual };\n// end";
+    for end in ["\n", "\r\n", "\r"] {
+        let files = BundleFiles {
+            schema: vec![document("s.cedarschema", &BASE_SCHEMA.replace('\n', end))],
+            policies: vec![document("p.cedar", &policies.replace('\n', end))],
+            ..BundleFiles::default()
+        };
+        let compiled = Policies::compile(&files, &operations());
+        assert!(compiled.is_ok(), "{end:?}: {:?}", compiled.err());
     }
 }

@@ -1,7 +1,7 @@
 //! The rule of the house, case by case.
 
 use super::fixture::{World, compile, delegation};
-use crate::model::{Effect, Outcome, Reason, Severity, StepUp};
+use crate::model::{Effect, Notes, Outcome, Period, Reason, Severity, StepUp};
 use crate::policy::Judgement;
 
 fn judge(policies: &str, world: &World) -> Judgement {
@@ -210,6 +210,45 @@ fn what_the_determining_policies_note_is_gathered() {
     let notes = judge(&format!("{permits}{forbids}"), &world).notes;
     assert_eq!(notes.said.as_deref(), Some("it does not exist"));
     assert_eq!((notes.severity, notes.obligations), (None, Vec::new()));
+}
+
+#[test]
+fn controls_and_the_time_of_a_quarantine_are_noted() {
+    let world = World::new("a0.list", "");
+    let permits = r#"
+        @control("PCI 7.2") permit (principal, action, resource);
+        @control("PCI 7.2") permit (principal is Cardea::User, action, resource);
+        @control("PCI 8") permit (principal is Cardea::User, action, resource);
+        @control("PCI 9") permit (principal is Cardea::Agent, action, resource);"#;
+    let mut controls = judge(permits, &world).notes.controls;
+    controls.sort();
+    assert_eq!(controls, ["PCI 7.2".into(), "PCI 8".into()]);
+
+    let forbids = r#"
+        @on_deny("quarantine:15m") forbid (principal, action, resource);
+        @on_deny("quarantine:90s") @control("SOC 1") forbid (principal, action, resource);
+        @on_deny("quarantine") forbid (principal, action, resource);"#;
+    let notes = judge(&format!("{permits}{forbids}"), &world).notes;
+    assert_eq!(notes.set_apart, Some(Period::seconds(900)));
+    assert_eq!(
+        notes.controls,
+        ["SOC 1".into()],
+        "of the policies that decide"
+    );
+    assert_eq!(judge(permits, &world).notes.set_apart, None);
+}
+
+#[test]
+fn notes_of_two_judgements_make_one_with_each_text_once() {
+    let notes = |controls: &[&str], seconds: Option<u64>| Notes {
+        obligations: vec!["page".into()],
+        controls: controls.iter().map(|control| (*control).into()).collect(),
+        set_apart: seconds.map(Period::seconds),
+        ..Notes::default()
+    };
+    let both = notes(&["a", "b"], Some(1)).and(notes(&["b", "c"], Some(2)));
+    assert_eq!(both, notes(&["a", "b", "c"], Some(2)));
+    assert_eq!(both.clone().and(notes(&[], None)), both);
 }
 
 #[test]

@@ -38,9 +38,30 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     WHOLE.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
 }
 
-/// Whether a text has the form of a signed or encrypted token (RFC 7515, RFC 7516): base64url of `{"`, and dots.
+/// Characters of the parts of our own API keys, `<prefix>_<id>_<secret and check>`.
+const KEY_ID: usize = 12;
+const KEY_SECRET: usize = 49;
+
+/// Whether a text has the form of a credential: a signed or encrypted token, or an API key of ours.
 #[must_use]
 pub(super) fn is_token(text: &str) -> bool {
+    is_jose(text) || is_api_key(text)
+}
+
+/// A key's form, whatever it begins with. Its check is not looked at: a key with a typo is still nearly the key.
+fn is_api_key(text: &str) -> bool {
+    let mut parts = text.rsplitn(3, '_');
+    let mut next = |length: usize| {
+        let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric());
+        parts
+            .next()
+            .is_some_and(|part| part.len() == length && plain(part))
+    };
+    next(KEY_SECRET) && next(KEY_ID) && parts.next().is_some_and(|prefix| !prefix.is_empty())
+}
+
+/// The form of a signed or encrypted token (RFC 7515, RFC 7516): base64url of `{"`, and dots.
+fn is_jose(text: &str) -> bool {
     let parts = text.split('.').count();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     text.starts_with("eyJ") && (3..=5).contains(&parts) && text.bytes().all(plain)
@@ -112,7 +133,10 @@ impl Mask {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
+    use crate::identity::FreshKey;
     use crate::model::PathRules;
 
     #[test]
@@ -139,6 +163,23 @@ mod tests {
         assert!(is_token("eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.AAAA-_"));
         assert!(is_token("eyJhbGciOiJkaXIifQ..a.b.c"));
         for text in ["eyJ", "eyJ.a", "1001", "eyJ.a.b c", "", "v1.2.3"] {
+            assert!(!is_token(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_api_key_is_known_by_its_form_whatever_it_begins_with() {
+        for prefix in ["cardea", "acme_live", "k1"] {
+            let key = FreshKey::generate(prefix).unwrap();
+            let text = key.text.expose_secret();
+            assert!(is_token(text), "{prefix}");
+            assert!(is_token(&text.replace(&key.id, "0000000000zz")), "a typo");
+            assert!(!is_token(&key.id) && !is_token(&format!("{prefix}_{}", key.id)));
+            let (_, bare) = text.split_at(prefix.len());
+            assert!(!is_token(bare), "without a prefix");
+            assert!(!is_token(&format!("{text}0")), "too long");
+        }
+        for text in ["order_2024_items", "a_b_c", "__", "_"] {
             assert!(!is_token(text), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::Mask;
+use super::mask::{MASKED, is_token};
 use crate::model::{
     AccessRequest, Body, CanonicalPath, Headers, Host, Method, PathRules, Peer, Query, Scheme,
     TwoReadings,
@@ -35,7 +36,8 @@ pub struct RecordedRequest {
     pub host: String,
     /// The path, in its one spelling, without its query.
     pub path: String,
-    /// The names of the query's parameters, as often as each was given. Their values are not kept.
+    /// The names of the query's parameters, as often as each was given; one that is a credential is masked. Their values
+    /// are not kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<String>,
     /// How long the body was, in bytes.
@@ -60,13 +62,18 @@ impl RecordedRequest {
     #[must_use]
     pub(super) fn of(request: &AccessRequest, grpc: bool, mask: &Mask) -> Self {
         let names = request.query.pairs().iter();
+        // A credential where a name belongs: `?<token>`, without `=`.
+        let masked = |name: &str| {
+            let kept = if is_token(name) { MASKED } else { name };
+            kept.to_owned()
+        };
         Self {
             id: request.id.clone(),
             method: request.method.as_str().to_owned(),
             scheme: request.scheme.as_str().to_owned(),
             host: request.host.as_str().to_owned(),
             path: mask.path(&request.path),
-            query: names.map(|(name, _)| name.clone()).collect(),
+            query: names.map(|(name, _)| masked(name)).collect(),
             body_bytes: request.body.length,
             client_address: request.client_address,
             peer: request.peer.principal.clone(),

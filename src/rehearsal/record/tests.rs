@@ -1,11 +1,12 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::context::{self, Context};
-use crate::identity::ClaimReader;
+use crate::identity::{ClaimReader, FreshKey};
 use crate::model::{ManualClock, PathRules};
 use crate::pipeline::Snapshot;
 use crate::pipeline::trial::{Staging, USUAL_TIME};
@@ -96,6 +97,52 @@ fn a_record_holds_what_was_decided_and_no_secret() {
     ] {
         assert_eq!(value.pointer(member), Some(&expected), "{member}");
     }
+}
+
+#[test]
+fn a_credential_is_masked_wherever_its_form_gives_it_away() {
+    let key = FreshKey::generate("acme_live").unwrap();
+    let key = key.text.expose_secret();
+    let token = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.AAAA";
+    let decision = decide(&json!({
+        "caller": { "subject": "alice", "claims": { "note": [key, "plain"] } },
+        "request": { "path": format!("/v1/orders/{key}?{token}&limit=1&{key}"), "host": "api.example.com" },
+    }));
+    let line = Record::of(&decision).line().unwrap();
+    let text = String::from_utf8(line.clone()).unwrap();
+    assert!(!text.contains(key) && !text.contains(token), "{text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    for (member, expected) in [
+        ("/request/path", json!("/v1/orders/masked")),
+        ("/request/query", json!(["masked", "limit", "masked"])),
+        ("/caller/claims/note", json!(["masked", "plain"])),
+    ] {
+        assert_eq!(value.pointer(member), Some(&expected), "{member}");
+    }
+    // What is masked is still a request.
+    let clock = ManualClock::at(USUAL_TIME);
+    assert!(read(&line).supposed(&clock).is_ok());
+}
+
+#[test]
+fn the_controls_of_the_policies_that_decided_are_in_the_record_and_in_the_answer() {
+    let decision = decide(&json!({ "caller": "anonymous", "request": { "path": "/nowhere" } }));
+    let controls = json!(["NIST SP 800-228 REC-API-1"]);
+    let line = Record::of(&decision).line().unwrap();
+    let record: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(record["controls"], controls);
+    assert_eq!(read(&line).controls.len(), 1);
+    let answer = serde_json::to_value(crate::rehearsal::Answer::of(&decision)).unwrap();
+    assert_eq!(answer["controls"], controls);
+    // Without any the member is absent, as in records from before there was one.
+    let plain = decide(&json!({ "caller": "anonymous", "request": { "path": "/v1/status" } }));
+    let line = Record::of(&plain).line().unwrap();
+    assert!(
+        !String::from_utf8(line.clone())
+            .unwrap()
+            .contains("controls")
+    );
+    assert!(read(&line).controls.is_empty());
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::telemetry::words;
 
 /// How many policies a line names.
 const MOST_POLICIES: usize = 16;
+/// How many controls, and the longest name of one, in bytes: with everything else they fit one line.
+const MOST_CONTROLS: usize = 8;
+const LONGEST_CONTROL: usize = 96;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -42,6 +45,8 @@ struct Line<'a> {
     severity: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     obligations: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    controls: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal<'a>>,
     #[serde(flatten)]
@@ -132,6 +137,13 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
             .iter()
             .take(MOST_POLICIES)
             .map(|duty| shown(duty, 256))
+            .collect(),
+        controls: trail
+            .notes
+            .controls
+            .iter()
+            .take(MOST_CONTROLS)
+            .map(|control| shown(control, LONGEST_CONTROL))
             .collect(),
         principal: trail.caller.as_ref().map(principal),
         request: request(decision),

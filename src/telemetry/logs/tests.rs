@@ -89,6 +89,19 @@ fn a_line_names_the_caller_and_the_policies() {
 }
 
 #[test]
+fn a_line_names_the_controls_that_decided() {
+    let (page, log) = log(&Settings::default());
+    let mut decision = samples::refused(Reason::Forbidden);
+    decision.trail.notes.controls = vec!["PCI 7.2".into(), "OWASP API1:2023".into()];
+    log.record(&decision, None);
+    let line = only_line(&page, &log);
+    assert_eq!(
+        line["controls"],
+        serde_json::json!(["PCI 7.2", "OWASP API1:2023"])
+    );
+}
+
+#[test]
 fn what_would_have_been_refused_is_a_line_by_default() {
     let (page, log) = log(&Settings::default());
     log.record(&samples::allowed(), None);
@@ -305,6 +318,7 @@ fn a1_no_request_can_make_the_line_of_its_decision_too_long_to_be_written() {
         trail.request = Some(samples::request(&format!("/{}", "a".repeat(8000))));
         trail.determining = many(&"p".repeat(128));
         trail.notes.obligations = many(&"\"".repeat(200));
+        trail.notes.controls = many(&"\"".repeat(200));
         trail.faults = many(&"p".repeat(128))
             .into_iter()
             .map(|policy| PolicyFault {
