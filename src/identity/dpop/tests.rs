@@ -169,7 +169,7 @@ fn a_proof_that_is_wrong_in_one_way_is_refused_and_uses_up_nothing() {
         json!({"crit": ["b64"], "b64": false}),
     ];
     let good = good(&key);
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (signed, _) = good.rsplit_once('.').unwrap();
     let twice = key.sign_texts(
         &header(&key).to_string(),
         &claims(TOKEN)
@@ -184,7 +184,6 @@ fn a_proof_that_is_wrong_in_one_way_is_refused_and_uses_up_nothing() {
         format!("{good}="),
         format!(" {good}"),
         format!("{signed}.{}", b64([0; 64])),
-        format!("{signed}.{}A", &signature[..signature.len() - 1]).replace("AA", "AB"),
         twice,
         // Signed by another key, and by another key that it brings.
         other.sign_parts(&header(&key), &claims(TOKEN)),
