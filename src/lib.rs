@@ -5,9 +5,10 @@
 //!
 //! | layer | module | asks, or holds |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands, one file each |
-//! | 5 | [`app`] | the composition root: every part built from its own settings, threads, drain |
-//! | 4 | [`config`] | the settings file: a list of sections, each owned by its part |
+//! | 7 | [`cli`] | the commands, one file each |
+//! | 6 | [`app`] | the composition root: every part built from its own settings, threads, drain |
+//! | 5 | [`config`] | the settings file: a list of sections, each owned by its part |
+//! | 4 | [`rehearsal`] | requests from files, their answers, and decisions written down |
 //! | 3 | [`envoy`] | what does Envoy ask, and how does it hear the answer? |
 //! | 3 | [`admin`] | what do operators read? |
 //! | 2 | [`pipeline`] | the road, the snapshot it is walked with, and how a changed one takes its place |

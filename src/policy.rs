@@ -1,9 +1,19 @@
 //! The judgement room: Cedar policies, compiled at load, asked once a request.
 //!
 //! [`BundleFiles`] reads a bundle; [`Policies::compile`] understands it, or says everything that is wrong with it;
-//! [`Policies::judge`] answers. On the way a policy goes through `source` (parsed, named, placed), `obligation` (what its
-//! annotations ask for), `reads` (what it can read) and `slice` (where it can apply). A request meets `entities` (who, what,
-//! on what), `evidence` (the context, one line a fact) and `judge` (the verdict).
+//! [`Policies::judge`] answers.
+//!
+//! | file | does |
+//! |---|---|
+//! | `bundle`, `bounds` | a bundle's files, how much they may hold and how deep they may nest |
+//! | `source`, `links`, `obligation` | policies: parsed, named, placed; linked templates; what annotations ask for |
+//! | `schema`, `statics`, `validate` | the vocabulary, the entities that files name, and whether policies keep to both |
+//! | `reads`, `slice`, `placeless` | what a policy can read, where it can apply, its condition made lean |
+//! | `entities`, `evidence`, `reading`, `value` | a request: who, what, on what; the context, one line a fact |
+//! | `judge`, `memory` | the verdict, and the verdicts that are remembered |
+//! | `explain`, `nearest`, `lint`, `print` | for authors: why, what was meant, what is odd, the names there are |
+//! | `proof`, `invariant` | what holds of every request |
+//! | `whole` | Cedar's own authorizer, as a yardstick |
 //!
 //! This is the only room that knows Cedar. It uses constructors of Cedar's core crate that carry no promise of stability,
 //! because they cost a tenth of the public ones; both crates are pinned to one version, and the tests hold every decision

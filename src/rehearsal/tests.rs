@@ -450,7 +450,10 @@ fn members_tell_the_form_and_two_forms_are_none() {
         "[".repeat(100_000),
         "]".repeat(100_000)
     );
-    assert_eq!(read_as(&deep, None).unwrap_err().message, "not JSON");
+    assert_eq!(
+        read_as(&deep, None).unwrap_err().message,
+        "nested more than 127 levels deep"
+    );
 }
 
 #[test]

@@ -89,7 +89,6 @@ fn bearer(reason: &Reason, realm: &str) -> Option<String> {
         | Reason::CredentialInvalid(
             CredentialFault::Misplaced
             | CredentialFault::Unregistered
-            | CredentialFault::Revoked
             | CredentialFault::Password
             | CredentialFault::Proof
             | CredentialFault::Nonce,
@@ -111,7 +110,6 @@ fn dpop(reason: &Reason, realm: &str, algorithms: &str) -> Option<String> {
         Reason::CredentialInvalid(
             CredentialFault::Misplaced
             | CredentialFault::Unregistered
-            | CredentialFault::Revoked
             | CredentialFault::Password,
         ) => None,
         Reason::CredentialInvalid(_) => Some("invalid_token"),

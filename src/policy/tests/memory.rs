@@ -8,7 +8,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::fixture::{World, compile, delegation, operations, user};
 use super::oracle::{Shape, compile_valid, sets, shapes};
-use crate::model::{Binding, IdentityAttributes, OnBehalf, PrincipalKind};
+use crate::model::{Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, SpiffeId};
 use crate::model::{Body, CanonicalPath, DecisionCache, Emergency, Host, PathRules, Period};
 use crate::policy::evidence::{Plan, lines};
 use crate::policy::{CacheSettings, Memory, Policies, Principal};
@@ -17,7 +17,7 @@ use crate::policy::{CacheSettings, Memory, Policies, Principal};
 type Change = (&'static str, fn(&mut World), &'static str);
 
 /// Every line of the context but the credential's, in the order of the table.
-const FACTS: [Change; 53] = [
+const FACTS: [Change; 54] = [
     (
         "device.known",
         |w| w.facts.device.known = true,
@@ -209,6 +209,15 @@ const FACTS: [Change; 53] = [
         "tls.sni",
         |w| w.facts.tls.sni = Some("a.example.com".to_owned()),
         "context.tls has sni && context.tls.sni == \"a.example.com\"",
+    ),
+    (
+        "tls.peer",
+        |w| {
+            let id = SpiffeId::parse("spiffe://example.com/ns/shop/sa/web").unwrap();
+            let peer = IdentityAttributes::workload(id, jiff::Timestamp::MAX);
+            w.facts.tls.peer = Some(Caller::Supposed(std::sync::Arc::new(peer)));
+        },
+        "context.tls has peer",
     ),
     (
         "delegation.subject",
@@ -507,18 +516,18 @@ fn c2_no_judgement_outlives_what_it_was_made_from() {
         let (first, _) = callers.judge(&before, &memory);
         let (second, recalled) = callers.judge(&after, &memory);
         assert_ne!(first, second, "{name}: the condition tells the two apart");
-        let expected = if *name == "time" {
-            DecisionCache::Bypass
-        } else {
-            DecisionCache::Miss
+        // What is read of the clock, or followed to the workload on the connection, is judged anew.
+        let (now, then) = match *name {
+            "time" => (DecisionCache::Bypass, DecisionCache::Bypass),
+            "tls.peer" => (DecisionCache::Hit, DecisionCache::Bypass),
+            _ => (DecisionCache::Hit, DecisionCache::Hit),
+        };
+        let expected = match then {
+            DecisionCache::Hit => DecisionCache::Miss,
+            other => other,
         };
         assert_eq!(recalled, expected, "{name}");
-        for world in [&before, &after, &before] {
-            let again = if *name == "time" {
-                DecisionCache::Bypass
-            } else {
-                DecisionCache::Hit
-            };
+        for (world, again) in [(&before, now), (&after, then), (&before, now)] {
             assert_eq!(callers.judge(world, &memory).1, again, "{name}");
         }
     }
