@@ -1,4 +1,4 @@
-//! Proofs of possession (DPoP, RFC 9449): a small JWT beside the token, made for one request with the key that the token is
+//! Proofs of possession (`DPoP`, RFC 9449): a small JWT beside the token, made for one request with the key that the token is
 //! bound to.
 //!
 //! | file | does |

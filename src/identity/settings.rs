@@ -49,7 +49,7 @@ pub struct Settings {
     pub basic: Option<BasicSettings>,
     /// The servers that are asked about bearer tokens which are no JWTs. With none, these are refused.
     pub introspection: Vec<IntrospectionSettings>,
-    /// Proofs of possession (DPoP). Without this section, every token that is bound to a key is refused.
+    /// Proofs of possession (`DPoP`). Without this section, every token that is bound to a key is refused.
     pub dpop: Option<DpopSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,

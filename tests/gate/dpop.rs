@@ -71,14 +71,15 @@ impl Holder {
             None => ask,
         })
     }
+}
 
-    #[track_caller]
-    fn assert_refused(&self, heard: &Heard, error: &str) {
-        heard.assert_refused(401, "credential_invalid");
-        let challenge = heard.header("www-authenticate").unwrap();
-        let dpop = format!("DPoP realm=\"cardea\", error=\"{error}\", algs=\"ES256 EdDSA\"");
-        assert!(challenge.ends_with(&dpop), "{challenge}");
-    }
+/// It is refused as invalid, and the challenge for proofs gives this error.
+#[track_caller]
+fn assert_refused(heard: &Heard, error: &str) {
+    heard.assert_refused(401, "credential_invalid");
+    let challenge = heard.header("www-authenticate").unwrap();
+    let dpop = format!("DPoP realm=\"cardea\", error=\"{error}\", algs=\"ES256 EdDSA\"");
+    assert!(challenge.ends_with(&dpop), "{challenge}");
 }
 
 fn ath(token: &str) -> String {
@@ -96,8 +97,8 @@ fn a_token_that_a_real_provider_bound_is_good_with_its_proof_only() {
         holder
             .send(&sent, Some(&proof))
             .assert_allowed(&["viewers"]);
-        holder.assert_refused(&holder.send(&sent, Some(&proof)), "invalid_dpop_proof");
-        holder.assert_refused(&holder.send(&sent, None), "invalid_dpop_proof");
+        assert_refused(&holder.send(&sent, Some(&proof)), "invalid_dpop_proof");
+        assert_refused(&holder.send(&sent, None), "invalid_dpop_proof");
         let again = holder.proof_for(&token);
         holder
             .send(&sent, Some(&again))
@@ -105,7 +106,7 @@ fn a_token_that_a_real_provider_bound_is_good_with_its_proof_only() {
 
         let proof = holder.proof_for(&token);
         let downgraded = holder.send(&format!("Bearer {token}"), Some(&proof));
-        holder.assert_refused(&downgraded, "invalid_token");
+        assert_refused(&downgraded, "invalid_token");
         let challenge = downgraded.header("www-authenticate").unwrap();
         assert!(challenge.starts_with("Bearer realm=\"cardea\", error=\"invalid_token\", DPoP "));
 
@@ -116,14 +117,14 @@ fn a_token_that_a_real_provider_bound_is_good_with_its_proof_only() {
             json!({"ath": ath(&token), "iat": now() - 120}),
         ] {
             let heard = holder.send(&sent, Some(&holder.proof(changes)));
-            holder.assert_refused(&heard, "invalid_dpop_proof");
+            assert_refused(&heard, "invalid_dpop_proof");
         }
         let thief = Holder {
             key: Key::es256("thief"),
             ..holder
         };
         let stolen = thief.send(&sent, Some(&thief.proof_for(&token)));
-        thief.assert_refused(&stolen, "invalid_dpop_proof");
+        assert_refused(&stolen, "invalid_dpop_proof");
     }
 }
 
@@ -142,7 +143,7 @@ fn a_nonce_is_asked_for_and_told() {
     let token = holder.token();
     let sent = format!("DPoP {token}");
     let asked = holder.send(&sent, Some(&holder.proof_for(&token)));
-    holder.assert_refused(&asked, "use_dpop_nonce");
+    assert_refused(&asked, "use_dpop_nonce");
     let nonce = asked.header("dpop-nonce").unwrap();
     let proof = holder.proof(json!({"ath": ath(&token), "nonce": nonce}));
     holder
@@ -166,6 +167,6 @@ fn j17_a_proof_is_no_access_token() {
     for scheme in ["Bearer", "DPoP"] {
         let proof = holder.proof_for(&token);
         let heard = holder.send(&format!("{scheme} {proof}"), None);
-        holder.assert_refused(&heard, "invalid_token");
+        assert_refused(&heard, "invalid_token");
     }
 }

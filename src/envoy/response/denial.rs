@@ -108,9 +108,7 @@ fn dpop(reason: &Reason, realm: &str, algorithms: &str) -> Option<String> {
         Reason::CredentialInvalid(CredentialFault::Proof) => Some("invalid_dpop_proof"),
         Reason::CredentialInvalid(CredentialFault::Nonce) => Some("use_dpop_nonce"),
         Reason::CredentialInvalid(
-            CredentialFault::Misplaced
-            | CredentialFault::Unregistered
-            | CredentialFault::Password,
+            CredentialFault::Misplaced | CredentialFault::Unregistered | CredentialFault::Password,
         ) => None,
         Reason::CredentialInvalid(_) => Some("invalid_token"),
         Reason::AmbiguousCredential => Some("invalid_request"),

@@ -1,4 +1,4 @@
-//! Settings of proofs of possession (DPoP).
+//! Settings of proofs of possession (`DPoP`).
 
 use std::collections::BTreeMap;
 
