@@ -27,8 +27,9 @@ pub struct DpopSettings {
     /// Where a secret of at least 32 bytes is that nonces are made with. Give all replicas the same, so that each accepts
     /// the others' nonces. Without it, every process makes its own.
     pub nonce_secret: Option<SecretRef>,
-    /// How many used proofs are remembered in each `max_age` and `clock_skew` together; two such periods are kept, at about
-    /// 40 bytes a proof. Where there is no room, requests with a proof are answered with 429: none is forgotten early.
+    /// How many used proofs are remembered in each `max_age` and `clock_skew` together. Two such periods are kept, and their
+    /// memory is taken at start: 40 to 80 bytes for each of this number. Where there is no room, requests with a proof are
+    /// answered with 429: none is forgotten early.
     pub replay_capacity: u64,
     /// Says that clients speak https to something before Envoy, which then sees plain http.
     pub tls_ends_before_envoy: bool,
