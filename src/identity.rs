@@ -10,6 +10,7 @@
 //! | `scheme` | what a credential scheme has to offer, and which credentials a request presents |
 //! | `acceptance` | which schemes an operation accepts |
 //! | `together` | what several credentials on one request come to |
+//! | `dpop` | proofs of a key, made for one request |
 //! | `possession` | whether whoever sends a bound token has its key |
 //! | `bearer` | the scheme of bearer JWTs |
 //! | `certificate` | the scheme of client certificates |
@@ -43,6 +44,7 @@ mod claims;
 mod crypto;
 mod denial;
 mod digest;
+mod dpop;
 mod fetch;
 mod ground;
 mod introspection;
@@ -80,6 +82,7 @@ use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
 use self::certificate::{Authorities, Certificate, Clients};
 use self::digest::Digest;
+use self::dpop::Dpop;
 use self::introspection::Introspection;
 use self::keys::{KeySource, Surroundings};
 use self::possession::Possession;
@@ -104,9 +107,10 @@ pub use revocation::{
 pub use scheme::SchemeName;
 pub use settings::{
     Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
-    ClaimSettings, ClientAuth, ClientSettings, ForwardedHeader, ForwardedSettings,
-    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, PrincipalSetting,
-    RevocationSettings, RouteSettings, Settings, SignedAnswers, TrustDomainSettings, WithoutCrl,
+    ClaimSettings, ClientAuth, ClientSettings, DpopSettings, ForwardedHeader, ForwardedSettings,
+    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, NonceSetting,
+    PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
+    TrustDomainSettings, WithoutCrl,
 };
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
@@ -165,6 +169,8 @@ pub struct Identified<P> {
     pub cache_hit: Option<bool>,
     /// How callers of this operation may prove who they are.
     pub challenges: Arc<[Challenge]>,
+    /// The nonce that the sender's next proof of possession should hold, where it has to be told.
+    pub proof_nonce: Option<String>,
     /// Slow work done on the way. Empty, and not allocated, for a warm look-up.
     pub cold: Vec<ColdStep>,
 }
@@ -277,6 +283,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .chain(papers)
             .map(|task| task.abort_handle())
             .collect();
+        let dpop = settings.dpop.as_ref().map(Dpop::start).transpose();
+        let possession = Possession::new(clients, dpop.map_err(|problem| vec![problem])?);
         let schemes = schemes(
             settings,
             &sources,
@@ -286,9 +294,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
         Ok(Arc::new(Self {
             schemes,
             acceptance: Acceptance::new(&settings.routes, settings.schemes(), |scheme| {
-                settings.challenge(scheme)
+                settings.challenges(scheme)
             }),
-            possession: Possession::new(clients),
+            possession,
             cache: Cache::new(&settings.cache, Arc::clone(&revocations)),
             authorities,
             revocations,
@@ -376,9 +384,14 @@ impl<P: Send + Sync + 'static> Identity<P> {
         };
         if let Ok(Who::Verified(holder)) = &known.who
             && to_be_proven(held.presented.place, holder.identity())
-            && let Err(refusal) = self.possession.prove(holder.identity(), carried, arrival)
         {
-            known.who = Err(refusal);
+            match self.possession.prove(holder.identity(), carried, arrival) {
+                Ok(nonce) => known.proof_nonce = nonce,
+                Err(refusal) => {
+                    known.proof_nonce = self.possession.nonce(&refusal, arrival);
+                    known.who = Err(refusal);
+                }
+            }
         }
         known
     }
@@ -513,6 +526,7 @@ impl<P> Identified<P> {
             beside: Vec::new(),
             cache_hit,
             challenges: Arc::default(),
+            proof_nonce: None,
             cold: Vec::new(),
         }
     }

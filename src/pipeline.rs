@@ -165,6 +165,7 @@ impl Road<'_> {
         let certified = identified.certified();
         trail.cold = identified.cold;
         trail.challenges = identified.challenges;
+        trail.proof_nonce = identified.proof_nonce;
         let who = identified.who?;
         trail.caller = Some(who.caller());
 

@@ -13,6 +13,10 @@ use crate::rehearsal::record::{self, Record};
 use crate::rehearsal::{Answer, Line, Lines, MAX_LINE, NoRequest};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 done, whatever was decided; 1 a line was no request, and `--strict`; 2 a mistake in arguments, \
+settings or bundle."
+)]
 pub(super) struct DecideCommand {
     #[command(flatten)]
     config: ConfigArgument,

@@ -101,6 +101,7 @@ fn read_request(check: CheckRequest, settings: &RequestSettings) -> Result<Acces
         method,
         scheme,
         host,
+        port: Host::port(&http.host),
         path,
         query,
         headers,

@@ -50,17 +50,20 @@ pub(super) struct Accepted {
 }
 
 impl Acceptance {
-    /// What these rules say; `configured` are the schemes there are, and `challenge` what callers are told of each.
+    /// What these rules say; `configured` are the schemes there are, and `challenges_of` what callers are told of each.
     pub(super) fn new(
         rules: &[RouteSettings],
         configured: Vec<SchemeName>,
-        challenge: impl Fn(SchemeName) -> Option<Challenge>,
+        challenges_of: impl Fn(SchemeName) -> Vec<Challenge>,
     ) -> Self {
         let accepted = |order: Vec<SchemeName>, combine| {
-            let mut challenges: Vec<Challenge> =
-                order.iter().copied().filter_map(&challenge).collect();
-            // Two schemes may share one way of being sent.
-            challenges.dedup();
+            let mut challenges: Vec<Challenge> = Vec::new();
+            for one in order.iter().copied().flat_map(&challenges_of) {
+                // Two schemes may share one way of being sent.
+                if !challenges.contains(&one) {
+                    challenges.push(one);
+                }
+            }
             Accepted {
                 order,
                 combine,
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     fn acceptance(rules: &[RouteSettings]) -> Acceptance {
-        Acceptance::new(rules, SchemeName::ALL.to_vec(), |_| None)
+        Acceptance::new(rules, SchemeName::ALL.to_vec(), |_| Vec::new())
     }
 
     fn rule(text: &str) -> RouteSettings {

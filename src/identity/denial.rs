@@ -83,6 +83,8 @@ impl Denial {
             | Fault::NotYetValid
             | Fault::Lifetime
             | Fault::Possession
+            | Fault::Proof
+            | Fault::Nonce
             | Fault::Misplaced
 
             // Whoever asked the server remembers that, for a time of its own.

@@ -3,6 +3,8 @@
 //! Our own reading, because the usual ones are lax: a key is kept only where `kty`, `crv`, `alg`, `use`, `key_ops` and
 //! its numbers agree; any other key is left out, and the rest of the set stands.
 
+mod brought;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use super::ground::{Ground, Lease};
 use super::settings::Algorithm;
 use super::token::{MAX_KID, base64url};
 use crate::model::json;
+
+pub(super) use brought::BroughtKey;
 
 /// The most keys one set may hold.
 const MAX_KEYS: usize = 64;
@@ -40,15 +44,7 @@ impl PublicKey {
 
     /// Whether `signature` (base64url) is this key's over `signed`. An algorithm the key is not for never matches.
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
-        let verify = jsonwebtoken::crypto::verify;
-        self.serves(algorithm)
-            && verify(
-                signature,
-                signed.as_bytes(),
-                &self.decoding,
-                by_name(algorithm),
-            )
-            .unwrap_or(false)
+        self.serves(algorithm) && matches(&self.decoding, algorithm, signed, signature)
     }
 
     /// What proofs by this key stand on.
@@ -61,6 +57,11 @@ impl PublicKey {
             && self.material == candidate.material
             && self.algorithms == candidate.algorithms
     }
+}
+
+fn matches(key: &DecodingKey, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
+    let verify = jsonwebtoken::crypto::verify;
+    verify(signature, signed.as_bytes(), key, by_name(algorithm)).unwrap_or(false)
 }
 
 pub(super) fn by_name(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
@@ -228,11 +229,7 @@ impl Candidate {
     }
 
     fn accepted(self, lease: &Arc<Lease>) -> Arc<PublicKey> {
-        let decoding = match &self.material {
-            Material::Rsa { n, e } => DecodingKey::from_rsa_raw_components(n, e),
-            Material::P256(point) | Material::P384(point) => DecodingKey::from_ec_der(point),
-            Material::Ed25519(point) => DecodingKey::from_ed_der(point),
-        };
+        let decoding = self.material.decoding();
         Arc::new(PublicKey {
             kid: self.kid,
             material: self.material,
@@ -294,6 +291,14 @@ impl Material {
             Self::Ed25519(point) => ParsedPublicKey::new(&ED25519, point),
         };
         parsed.map(|_| ()).map_err(|_| "is no valid public key")
+    }
+
+    fn decoding(&self) -> DecodingKey {
+        match self {
+            Self::Rsa { n, e } => DecodingKey::from_rsa_raw_components(n, e),
+            Self::P256(point) | Self::P384(point) => DecodingKey::from_ec_der(point),
+            Self::Ed25519(point) => DecodingKey::from_ed_der(point),
+        }
     }
 
     fn fits(&self, algorithm: Algorithm) -> bool {

@@ -7,20 +7,26 @@ use std::sync::Arc;
 
 use super::carried::{Carried, invalid};
 use super::certificate::Clients;
-use crate::model::{Arrival, Binding, CredentialFault as Fault, IdentityAttributes, Refusal};
+use super::dpop::{Bound, Dpop};
+use crate::model::{
+    Arrival, Binding, CredentialFault as Fault, IdentityAttributes, Reason, Refusal,
+};
 
 /// What proofs are held against.
 #[derive(Debug)]
 pub(super) struct Possession {
     clients: Arc<Clients>,
+    dpop: Option<Dpop>,
 }
 
 impl Possession {
-    pub(super) fn new(clients: Arc<Clients>) -> Self {
-        Self { clients }
+    /// Without `dpop`, a token that is bound to a key is good for nobody.
+    pub(super) fn new(clients: Arc<Clients>, dpop: Option<Dpop>) -> Self {
+        Self { clients, dpop }
     }
 
-    /// Whether the sender may use the token in `Authorization`.
+    /// Whether the sender may use the token in `Authorization`. If so, the nonce for its next proof where it needs a new
+    /// one.
     ///
     /// # Errors
     /// The refusal where a token is bound and not proven, or sent as bound and is not.
@@ -28,17 +34,39 @@ impl Possession {
         &self,
         holder: &IdentityAttributes,
         carried: &Carried<'_>,
-        _arrival: &Arrival,
-    ) -> Result<(), Refusal> {
-        let as_dpop = carried.authorization("dpop").is_some();
+        arrival: &Arrival,
+    ) -> Result<Option<String>, Refusal> {
+        let as_dpop = carried.authorization("dpop");
         match &holder.binding {
-            None if as_dpop => Err(unproven("the token is sent as DPoP and bound to no key")),
-            None => Ok(()),
-            Some(Binding::Key(_)) => Err(unproven(
-                "the token is bound to a key, and there is no proof",
-            )),
-            Some(Binding::Certificate(expected)) => self.certificate(expected, carried),
+            None if as_dpop.is_some() => {
+                Err(unproven("the token is sent as DPoP and bound to no key"))
+            }
+            None => Ok(None),
+            Some(Binding::Key(thumbprint)) => {
+                let dpop = self.dpop.as_ref().ok_or_else(|| {
+                    unproven("the token is bound to a key, and `identity.dpop` is not configured")
+                })?;
+                // RFC 9449, section 7.2: whoever sends it as a bearer token may have stolen it.
+                let token = as_dpop
+                    .ok_or_else(|| unproven("the token is bound to a key, and not sent as DPoP"))?;
+                dpop.prove(&Bound {
+                    thumbprint,
+                    token,
+                    request: carried.request,
+                    at: arrival.at,
+                })
+            }
+            Some(Binding::Certificate(expected)) => {
+                self.certificate(expected, carried).map(|()| None)
+            }
         }
+    }
+
+    /// The nonce to send along with this refusal, where it asks for one.
+    pub(super) fn nonce(&self, refusal: &Refusal, arrival: &Arrival) -> Option<String> {
+        let asked = refusal.reason == Reason::CredentialInvalid(Fault::Nonce);
+        let dpop = self.dpop.as_ref().filter(|_| asked)?;
+        dpop.nonce(arrival.at)
     }
 
     /// RFC 8705, section 3: the client's certificate is the one the token names. Who vouches for that certificate plays no

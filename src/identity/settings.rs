@@ -3,6 +3,7 @@
 mod api_key;
 mod basic;
 mod certificate;
+mod dpop;
 mod introspection;
 mod issuer;
 mod revocation;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use super::acceptance::RouteSettings;
+use super::dpop::listed;
 use super::scheme::SchemeName;
 use crate::model::{Challenge, Period, Problem};
 
@@ -27,6 +29,7 @@ pub use certificate::{
     CertificateSettings, ForwardedHeader, ForwardedSettings, NameFrom, NameSettings,
     TrustDomainSettings, WithoutCrl,
 };
+pub use dpop::{DpopSettings, NonceSetting};
 pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, SignedAnswers};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 pub use revocation::RevocationSettings;
@@ -46,6 +49,8 @@ pub struct Settings {
     pub basic: Option<BasicSettings>,
     /// The servers that are asked about bearer tokens which are no JWTs. With none, these are refused.
     pub introspection: Vec<IntrospectionSettings>,
+    /// Proofs of possession (`DPoP`). Without this section, every token that is bound to a key is refused.
+    pub dpop: Option<DpopSettings>,
     /// How long and how many proofs are remembered.
     pub cache: CacheSettings,
     /// Which schemes some operations accept, and which may come together. The first rule that fits counts; without one,
@@ -66,6 +71,7 @@ impl Default for Settings {
             api_keys: None,
             basic: None,
             introspection: Vec::new(),
+            dpop: None,
             cache: CacheSettings::default(),
             routes: Vec::new(),
             revocation: RevocationSettings::default(),
@@ -126,6 +132,9 @@ impl Settings {
         if let Some(settings) = &self.basic {
             settings.check(&mut found);
         }
+        if let Some(settings) = &self.dpop {
+            settings.check(&mut found);
+        }
         self.check_introspection(&mut found);
         found.place = "identity".into();
         found.between("key_wait", self.key_wait, ZERO, seconds(10));
@@ -172,9 +181,22 @@ impl Settings {
         SchemeName::ALL.into_iter().filter(configured).collect()
     }
 
+    /// What a caller who lacks a credential of this scheme is told, one beside the other.
+    pub(super) fn challenges(&self, scheme: SchemeName) -> Vec<Challenge> {
+        let own = self.challenge(scheme);
+        let proof = self
+            .dpop
+            .as_ref()
+            .filter(|_| own == Some(Challenge::Bearer));
+        let proof = proof.map(|dpop| Challenge::Dpop {
+            algorithms: listed(&dpop.algorithms),
+        });
+        own.into_iter().chain(proof).collect()
+    }
+
     /// What a caller who lacks a credential of this scheme is told. Nothing for one that no header can carry, and nothing
     /// for bearer tokens where no issuer is configured and something else is.
-    pub(super) fn challenge(&self, scheme: SchemeName) -> Option<Challenge> {
+    fn challenge(&self, scheme: SchemeName) -> Option<Challenge> {
         match scheme {
             SchemeName::Jwt => {
                 let other = self.api_keys.is_some() || self.basic.is_some();

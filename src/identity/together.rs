@@ -17,9 +17,11 @@ pub(super) fn settle<P>(
     let mut cold = Vec::new();
     let mut known: Vec<(SchemeName, Arc<Known<P>>)> = Vec::new();
     let mut refused = None;
+    let mut proof_nonce = None;
     let mut hits = true;
     for (scheme, one) in all {
         cold.extend(one.cold);
+        proof_nonce = proof_nonce.or(one.proof_nonce);
         hits &= one.cache_hit == Some(true);
         match one.who {
             Ok(Who::Verified(holder)) => known.push((scheme, holder)),
@@ -47,6 +49,7 @@ pub(super) fn settle<P>(
         beside,
         cache_hit: Some(hits),
         challenges: Arc::default(),
+        proof_nonce,
         cold,
     }
 }

@@ -55,12 +55,30 @@ impl<'t> Token<'t> {
     /// # Errors
     /// The fault, and a sentence for operators.
     pub(super) fn of_any_length(text: &'t str) -> Result<Self, Wrong> {
-        let (header, payload) = parts(text).ok_or(Wrong(
-            Fault::NotAToken,
-            "the token has not three parts, each filled",
-        ))?;
+        let (header, payload) = split(text)?;
+        Self::under(text, &object(header)?, payload)
+    }
+
+    /// Reads a text that brings the key it is signed with (RFC 9449, section 4.2), and that key. Nothing of it is believed
+    /// until somebody else vouches for the key.
+    ///
+    /// # Errors
+    /// The fault, and a sentence for operators.
+    pub(super) fn bringing_key(text: &'t str) -> Result<(Self, Value), Wrong> {
+        if text.len() > MAX_TOKEN {
+            return Err(Wrong(Fault::TooLong, "it is longer than 8 KiB"));
+        }
+        let (header, payload) = split(text)?;
+        let mut header = object(header)?;
+        let key = header.remove("jwk");
+        let key = key.ok_or(Wrong(Fault::Header, "the header holds no key"))?;
+        let token = Self::under(text, &header, payload)?;
+        Ok((token, key))
+    }
+
+    fn under(text: &'t str, header: &Map<String, Value>, payload: &str) -> Result<Self, Wrong> {
         let (signed, signature) = text.rsplit_once('.').unwrap_or_default();
-        let header = Header::read(&object(header)?)?;
+        let header = Header::read(header)?;
         let claims = object(payload)?;
         if base64url(signature).is_none() {
             return Err(Wrong(
@@ -86,6 +104,13 @@ pub(super) struct Wrong(pub(super) Fault, pub(super) &'static str);
 /// Strict base64url (RFC 7515, section 2): no padding, no blanks, no bits left over, so each value has one spelling.
 pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+fn split(text: &str) -> Result<(&str, &str), Wrong> {
+    parts(text).ok_or(Wrong(
+        Fault::NotAToken,
+        "the token has not three parts, each filled",
+    ))
 }
 
 /// Header and payload of a text with exactly three parts, none empty.

@@ -8,6 +8,11 @@ use std::sync::Arc;
 pub enum Challenge {
     /// A token in `Authorization` (RFC 6750).
     Bearer,
+    /// A token in `Authorization` that is bound to a key, and a proof of that key in `DPoP` (RFC 9449, section 7.1).
+    Dpop {
+        /// The algorithms that proofs may be signed with, separated by spaces.
+        algorithms: Arc<str>,
+    },
     /// An API key in a header of its own.
     ApiKey {
         /// The header's name, in lower case.

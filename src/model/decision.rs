@@ -251,6 +251,8 @@ pub struct Trail {
     pub beside: Vec<Caller>,
     /// How callers of this operation may prove who they are.
     pub challenges: Arc<[Challenge]>,
+    /// The nonce that the sender's next proof of possession should hold (RFC 9449, section 8), where it has to be told.
+    pub proof_nonce: Option<String>,
     /// In which circumstances.
     pub facts: Option<Facts>,
     /// Whether a verified token was found in the cache; `None` where no token was looked up.
@@ -284,6 +286,7 @@ impl Trail {
             caller: None,
             beside: Vec::new(),
             challenges: Arc::default(),
+            proof_nonce: None,
             facts: None,
             cache_hit: None,
             decision_cache: None,

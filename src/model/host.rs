@@ -71,6 +71,13 @@ impl Host {
         Ok(Self(format!("[{address}]").into()))
     }
 
+    /// The port of an authority that [`Host::parse`] accepts, where it names one.
+    #[must_use]
+    pub fn port(authority: &str) -> Option<u16> {
+        let (_, port) = authority.rsplit_once(':')?;
+        port.parse().ok()
+    }
+
     /// The host's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -114,6 +121,19 @@ mod tests {
         }
         for text in ["[::1]", "[::1]:80", "[0:0:0:0:0:0:0:1]:443"] {
             assert_eq!(Host::parse(text).unwrap().as_str(), "[::1]", "{text}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_told_where_the_authority_names_one() {
+        for (authority, port) in [
+            ("api.example.com", None),
+            ("api.example.com:8443", Some(8443)),
+            ("[::1]", None),
+            ("[::1]:443", Some(443)),
+        ] {
+            assert!(Host::parse(authority).is_ok());
+            assert_eq!(Host::port(authority), port, "{authority}");
         }
     }
 

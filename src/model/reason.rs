@@ -125,6 +125,10 @@ pub enum CredentialFault {
     Claims,
     /// The token is bound to a key, and the sender did not prove to have it.
     Possession,
+    /// The proof of that key (`DPoP`, RFC 9449) is missing, not valid, or was used before.
+    Proof,
+    /// The proof of that key lacks a nonce of ours that is still good.
+    Nonce,
     /// It stands where credentials are not read: in the query, or a password on a connection without TLS.
     Misplaced,
     /// There is no such API key.
@@ -160,6 +164,8 @@ impl CredentialFault {
             Self::Lifetime => "lifetime",
             Self::Claims => "claims",
             Self::Possession => "possession",
+            Self::Proof => "proof",
+            Self::Nonce => "nonce",
             Self::Misplaced => "misplaced",
             Self::Unregistered => "unregistered",
             Self::Password => "password",

@@ -45,6 +45,8 @@ pub struct AccessRequest {
     pub scheme: Scheme,
     /// The host, in one spelling.
     pub host: Host,
+    /// The port beside the host, where the client's request names one and Envoy leaves it there.
+    pub port: Option<u16>,
     /// The path, in one spelling.
     pub path: CanonicalPath,
     /// The query, parsed once.
@@ -77,6 +79,7 @@ impl AccessRequest {
             method: Method::Get,
             scheme: Scheme::Https,
             host,
+            port: None,
             path,
             query: Query::default(),
             headers: Headers::default(),

@@ -132,6 +132,7 @@ pub(super) fn request(path: &str) -> AccessRequest {
         method: Method::Get,
         scheme: Scheme::Https,
         host: Host::parse("api.example.com").unwrap(),
+        port: None,
         path: CanonicalPath::parse(path, PathRules::default()).unwrap(),
         query: Query::parse("access_token=CANARY-query").unwrap(),
         headers: Headers::new(vec![

@@ -265,6 +265,7 @@ impl ByHand {
             method: Method::Get,
             scheme: Scheme::Https,
             host: Host::parse("api.example.com").unwrap(),
+            port: None,
             path: CanonicalPath::parse("/", PathRules::default()).unwrap(),
             query: Query::default(),
             headers: Headers::new(vec![("authorization".to_owned(), field.into_bytes())]),

@@ -52,6 +52,7 @@ fn anonymous_order(bundle: &str, trusted: bool) -> Outcome {
             method: Method::Post,
             scheme: Scheme::Https,
             host: Host::parse("shop.example.com").unwrap(),
+            port: None,
             path: CanonicalPath::parse("/orders", PathRules::default()).unwrap(),
             query: Query::default(),
             headers: Headers::default(),

@@ -241,6 +241,7 @@ fn any_request(operation: &Operation) -> Option<AccessRequest> {
         method: operation.method,
         scheme: Scheme::Https,
         host: Host::parse("host.invalid").ok()?,
+        port: None,
         path: CanonicalPath::parse("/", PathRules::default()).ok()?,
         query: Query::default(),
         headers: Headers::default(),

@@ -38,6 +38,9 @@ pub(super) fn headers(
     if let Some(challenge) = challenge(reason, &decision.trail.challenges, &answers.realm) {
         headers.push(header("www-authenticate", challenge));
     }
+    if let Some(nonce) = &decision.trail.proof_nonce {
+        headers.push(header("dpop-nonce", nonce.clone()));
+    }
     if let Some(seconds) = retry_after(decision, reason, answers) {
         headers.push(header("retry-after", seconds.to_string()));
     }
@@ -64,6 +67,7 @@ fn challenge(reason: &Reason, known: &[Challenge], realm: &str) -> Option<String
     };
     let each = known.iter().map(|challenge| match challenge {
         Challenge::Bearer => bearer(reason, realm),
+        Challenge::Dpop { algorithms } => dpop(reason, realm, algorithms),
         // No standard names this scheme; its parameters are OpenAPI's words for such a key.
         Challenge::ApiKey { header } => with_realm(reason, "ApiKey", realm)
             .map(|text| format!("{text}, in=\"header\", name=\"{header}\"")),
@@ -93,13 +97,37 @@ fn bearer(reason: &Reason, realm: &str) -> Option<String> {
         // Nor where something else than a token was wrong.
         Reason::CredentialMissing
         | Reason::CredentialInvalid(
-            CredentialFault::Misplaced | CredentialFault::Unregistered | CredentialFault::Password,
+            CredentialFault::Misplaced
+            | CredentialFault::Unregistered
+            | CredentialFault::Password
+            | CredentialFault::Proof
+            | CredentialFault::Nonce,
         ) => {}
         Reason::CredentialInvalid(_) => text.push_str(", error=\"invalid_token\""),
         Reason::AmbiguousCredential => text.push_str(", error=\"invalid_request\""),
         Reason::StepUpRequired(step_up) => add_step_up(&mut text, step_up),
         _ => return None,
     }
+    Some(text)
+}
+
+/// RFC 9449, section 7.1: what a bearer token's sender hears, and what of the proof is amiss.
+fn dpop(reason: &Reason, realm: &str, algorithms: &str) -> Option<String> {
+    let mut text = with_realm(reason, "DPoP", realm)?;
+    let error = match reason {
+        Reason::CredentialInvalid(CredentialFault::Proof) => Some("invalid_dpop_proof"),
+        Reason::CredentialInvalid(CredentialFault::Nonce) => Some("use_dpop_nonce"),
+        Reason::CredentialInvalid(
+            CredentialFault::Misplaced | CredentialFault::Unregistered | CredentialFault::Password,
+        ) => None,
+        Reason::CredentialInvalid(_) => Some("invalid_token"),
+        Reason::AmbiguousCredential => Some("invalid_request"),
+        _ => None,
+    };
+    if let Some(error) = error {
+        let _ = write!(text, ", error=\"{error}\"");
+    }
+    let _ = write!(text, ", algs=\"{algorithms}\"");
     Some(text)
 }
 

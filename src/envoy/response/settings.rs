@@ -14,7 +14,7 @@ pub struct AnswerSettings {
     /// Names of the identity headers that an upstream gets with an allowed request. Copies that a client sent are
     /// always removed or overwritten.
     pub headers: IdentityHeaders,
-    /// What becomes of the caller's `authorization` header, and of its API key, when a request passes.
+    /// What becomes of the caller's `authorization` header, of its proof and of its API key, when a request passes.
     pub credential: Credential,
     /// What Envoy hears when Cardea itself cannot decide.
     pub own_trouble: OwnTrouble,

@@ -651,6 +651,69 @@ fn a_challenge_names_the_ways_that_the_operation_knows() {
 }
 
 #[test]
+fn a_challenge_of_proofs_says_what_was_wrong_and_brings_the_nonce() {
+    use crate::model::Challenge;
+    let challenge = |reason: Reason| {
+        let mut decision = refusal(reason, false);
+        decision.trail.proof_nonce = Some("n-0nce".to_owned());
+        let algorithms = "ES256 EdDSA".into();
+        decision.trail.challenges = [Challenge::Bearer, Challenge::Dpop { algorithms }].into();
+        let answer = answer(&decision, &answers());
+        let headers = denied(&answer).headers.clone();
+        let headers = map(&headers);
+        assert_eq!(headers.get("dpop-nonce").copied(), Some("n-0nce"));
+        headers
+            .get("www-authenticate")
+            .map(|text| (*text).to_owned())
+    };
+    let invalid = Reason::CredentialInvalid;
+    for (reason, bearer, dpop) in [
+        (Reason::CredentialMissing, "", ""),
+        (
+            invalid(CredentialFault::Proof),
+            "",
+            ", error=\"invalid_dpop_proof\"",
+        ),
+        (
+            invalid(CredentialFault::Nonce),
+            "",
+            ", error=\"use_dpop_nonce\"",
+        ),
+        (
+            invalid(CredentialFault::Possession),
+            ", error=\"invalid_token\"",
+            ", error=\"invalid_token\"",
+        ),
+        (invalid(CredentialFault::Password), "", ""),
+    ] {
+        let expected = format!(
+            "Bearer realm=\"cardea\"{bearer}, DPoP realm=\"cardea\"{dpop}, algs=\"ES256 EdDSA\""
+        );
+        assert_eq!(challenge(reason), Some(expected));
+    }
+    assert_eq!(challenge(Reason::NotPermitted), None);
+}
+
+#[test]
+fn a_request_that_passes_may_bring_its_sender_a_nonce_and_loses_its_proof_with_its_token() {
+    use crate::model::Challenge;
+    let mut decision = allowed(verified(identity()), &["dpop"]);
+    decision.trail.proof_nonce = Some("n-0nce".to_owned());
+    let algorithms = "ES256".into();
+    decision.trail.challenges = [Challenge::Dpop { algorithms }].into();
+    let settings = AnswerSettings {
+        credential: Credential::Remove,
+        ..AnswerSettings::default()
+    };
+    let answer = answer(&decision, &settings.resolve().unwrap());
+    let Some(HttpResponse::OkResponse(ok)) = &answer.wire().http_response else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(map(&ok.response_headers_to_add)["dpop-nonce"], "n-0nce");
+    assert!(ok.headers_to_remove.contains(&"dpop".to_owned()));
+}
+
+#[test]
 fn an_api_key_is_removed_with_the_other_credential() {
     use crate::model::Challenge;
     let mut decision = allowed(verified(identity()), &["x-api-key"]);

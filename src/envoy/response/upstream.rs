@@ -29,10 +29,13 @@ pub(super) fn changes(decision: &Decision, answers: &Answers) -> OkHttpResponse 
             set.push(name.as_str());
         }
     }
+    // RFC 9449, section 8.2: the sender's nonce will not do for much longer.
+    let nonce = decision.trail.proof_nonce.clone();
+    let nonce = nonce.and_then(|nonce| header("dpop-nonce", nonce));
     OkHttpResponse {
         headers,
         headers_to_remove: removals(decision, answers, &set),
-        response_headers_to_add: Vec::new(),
+        response_headers_to_add: nonce.into_iter().collect(),
     }
 }
 
@@ -55,6 +58,7 @@ fn removals(decision: &Decision, answers: &Answers, set: &[&str]) -> Vec<String>
                 .iter()
                 .filter_map(|way| match way {
                     Challenge::ApiKey { header } => Some(&**header),
+                    Challenge::Dpop { .. } => Some("dpop"),
                     Challenge::Bearer | Challenge::Basic => None,
                 }),
         );

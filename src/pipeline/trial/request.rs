@@ -100,6 +100,7 @@ impl RequestForm {
             path: CanonicalPath::parse(path, rules)?,
             query: Query::parse(query)?,
             host: Host::parse(target.host)?,
+            port: Host::port(target.host),
             headers: Headers::default(),
             body: Body::default(),
             client_address: self.client_address.map(|address| address.to_canonical()),

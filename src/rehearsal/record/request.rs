@@ -102,6 +102,7 @@ impl RecordedRequest {
                 _ => return Err(wrong("scheme")),
             },
             host: Host::parse(&self.host).map_err(|_| wrong("host"))?,
+            port: None,
             path: CanonicalPath::parse(&self.path, SETTLED).map_err(|_| wrong("path"))?,
             query: Query::parse(&query.join("&")).map_err(|_| wrong("query"))?,
             headers: Headers::default(),
