@@ -86,7 +86,7 @@ impl Keeper {
         let told = table.as_ref().map(|table| Missing {
             table: Arc::clone(table),
             anew: table.unsaved(),
-            missing: table.missing(),
+            events: table.missing(),
         });
         let work = move || write(&journal, &changes, told.as_ref());
         let outcome = match tokio::task::spawn_blocking(work).await {
@@ -107,7 +107,7 @@ impl Keeper {
 struct Missing {
     table: Arc<Revocations>,
     anew: bool,
-    missing: u64,
+    events: u64,
 }
 
 /// Appends, or writes the file anew where something is missing in it, it is large, or appending fails. Where nobody has the
@@ -128,6 +128,6 @@ fn write(
     // Each change was made before it was ordered to be written, so the table holds them all.
     let entries = table.entries();
     journal.rewrite(entries.iter().map(|entry| &entry.event))?;
-    table.note_mended(told.missing);
+    table.note_mended(told.events);
     Ok(())
 }

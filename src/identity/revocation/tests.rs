@@ -323,7 +323,7 @@ fn an_event_told_again_with_later_times_covers_more_and_never_less() {
         assert_eq!(applied.saved, Saved::Yes);
         match expected {
             Some(event) => {
-                assert_eq!(life.revocations.snapshot(), [event.clone()]);
+                assert_eq!(life.revocations.snapshot(), std::slice::from_ref(&event));
                 assert_eq!(heard.try_recv(), Ok(Change::Revoke(event)));
             }
             None => assert_eq!(heard.try_recv(), Err(TryRecvError::Empty)),
