@@ -551,7 +551,8 @@ impl Heard {
         assert_eq!(self.header("cache-control"), Some("no-store"));
         let challenged = http == 401 || reason == "ambiguous_credential";
         assert_eq!(self.header("www-authenticate").is_some(), challenged);
-        let told_to_wait = matches!(http, 429 | 503);
+        // Tests set callers apart for a stated time.
+        let told_to_wait = matches!(http, 429 | 503) || reason == "quarantined";
         assert_eq!(self.header("retry-after").is_some(), told_to_wait);
         let problem = self.problem();
         assert_eq!(problem["type"], "about:blank");
