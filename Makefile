@@ -6,15 +6,14 @@ SHELL := /bin/bash
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 ENVOY_VERSION := 1.40.0
 ENVOY := $(TARGET)/tools/envoy-$(ENVOY_VERSION)
-PROVIDER := $(TARGET)/tools/provider
+NODE_VERSION := 22.20.0
+PROVIDER := $(TARGET)/tools/provider-node-$(NODE_VERSION)
 export CARDEA_ENVOY := $(ENVOY)
 CVC5_VERSION := 1.3.1
 # With a sum of what it is installed by, so that a change to that installs it anew, and a fresh clone does not.
 CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)-$(firstword $(shell cat scripts/install-cvc5.sh scripts/cvc5-repl.py | cksum))
 export CARDEA_CVC5 := $(CVC5)
 export CARDEA_PROVIDER := $(PROVIDER)
-REDIS := $(TARGET)/tools/redis-server
-export CARDEA_REDIS := $(REDIS)
 
 .PHONY: help
 help: ## List these commands
@@ -26,7 +25,7 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(REDIS) $(CVC5) ## Every test, the ones through a real Envoy, OpenID provider, Redis and solver included
+test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(CVC5) ## Every test, the ones through a real Envoy, OpenID provider and solver included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
@@ -54,11 +53,8 @@ $(ENVOY):
 $(CVC5):
 	scripts/install-cvc5.sh $(CVC5_VERSION) $@
 
-$(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs
-	scripts/install-provider.sh $(PROVIDER)
-
-$(REDIS):
-	scripts/install-redis.sh $@
+$(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs scripts/install-provider.sh
+	scripts/install-provider.sh $(NODE_VERSION) $(PROVIDER)
 
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install --locked --debug --version 0.20.2 --root $(TARGET)/tools cargo-deny

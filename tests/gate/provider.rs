@@ -53,7 +53,7 @@ pub(crate) struct Counted {
 
 impl Provider {
     pub(crate) fn start() -> Self {
-        let mut process = Command::new("node")
+        let mut process = Command::new(folder().join("node"))
             .arg("provider.mjs")
             .current_dir(folder())
             .stdin(Stdio::piped())
@@ -201,10 +201,11 @@ impl Drop for Provider {
 /// Where `make test` installs the provider.
 fn folder() -> PathBuf {
     let named = std::env::var_os("CARDEA_PROVIDER").map(PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/provider");
+    let beside =
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/provider-node-22.20.0");
     let folder = named.unwrap_or_else(beside);
     assert!(
-        folder.join("node_modules").exists(),
+        folder.join("node").exists(),
         "{} is missing: run `make test`, which installs it",
         folder.display()
     );
