@@ -270,7 +270,9 @@ impl House {
     fn build(policies: usize, entities: usize) -> Self {
         let world = World::of(|folder| bundle::write(folder, policies, entities))
             .expect("the bundle can be written");
-        let settings = world.settings("127.0.0.1:0", "127.0.0.1:0", "");
+        // Nothing is remembered: what is measured is judging.
+        let forget = "decisions: { cache: { entries: 0 } }";
+        let settings = world.settings("127.0.0.1:0", "127.0.0.1:0", forget);
         let config = Config::parse(&settings).expect("the settings are good");
         let app = App::start(&config).expect("the settings and the bundle are good");
         assert!(
