@@ -14,6 +14,8 @@ CVC5_VERSION := 1.3.1
 CVC5 := $(TARGET)/tools/cvc5-$(CVC5_VERSION)-$(firstword $(shell cat scripts/install-cvc5.sh scripts/cvc5-repl.py | cksum))
 export CARDEA_CVC5 := $(CVC5)
 export CARDEA_PROVIDER := $(PROVIDER)
+REDIS := $(TARGET)/tools/redis-server
+export CARDEA_REDIS := $(REDIS)
 
 .PHONY: help
 help: ## List these commands
@@ -25,7 +27,7 @@ demo: $(ENVOY) ## Envoy, an issuer and an upstream on this machine, and a guided
 	$(TARGET)/release/cardea demo --envoy $(ENVOY) --bundle policies $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(CVC5) ## Every test, the ones through a real Envoy, OpenID provider and solver included
+test: $(ENVOY) $(PROVIDER)/node_modules/.package-lock.json $(CVC5) $(REDIS) ## Every test, the ones through a real Envoy, OpenID provider, solver and Redis included
 	cargo test --locked --no-fail-fast
 
 .PHONY: lint
@@ -55,6 +57,9 @@ $(CVC5):
 
 $(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs scripts/install-provider.sh
 	scripts/install-provider.sh $(NODE_VERSION) $(PROVIDER)
+
+$(REDIS): scripts/install-redis.sh
+	scripts/install-redis.sh $@
 
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install --locked --debug --version 0.20.2 --root $(TARGET)/tools cargo-deny
