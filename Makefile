@@ -58,7 +58,7 @@ $(CVC5):
 $(PROVIDER)/node_modules/.package-lock.json: tests/provider/package.json tests/provider/package-lock.json tests/provider/provider.mjs scripts/install-provider.sh
 	scripts/install-provider.sh $(NODE_VERSION) $(PROVIDER)
 
-$(REDIS): scripts/install-redis.sh
+$(REDIS):
 	scripts/install-redis.sh $@
 
 $(TARGET)/tools/bin/cargo-deny:
