@@ -17,6 +17,7 @@
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
+//! | 1 | [`mint`] | what may the upstream believe of the caller? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
 //! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |
@@ -32,6 +33,7 @@ pub mod context;
 pub mod envoy;
 pub mod identity;
 pub mod inventory;
+pub mod mint;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

@@ -2,6 +2,7 @@
 //!
 //! The application hands in one function. So telemetry imports no room, and no room imports telemetry.
 
+mod minted;
 mod revocations;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,7 @@ use opentelemetry::metrics::Meter;
 
 use crate::model::SnapshotId;
 
+pub use minted::MintSeen;
 pub use revocations::RevocationsSeen;
 
 /// The most issuers that get a series of their own.
@@ -35,6 +37,8 @@ pub struct Observation {
     pub cached_tokens: u64,
     /// What is no longer trusted.
     pub revocations: RevocationsSeen,
+    /// What is signed for upstreams, where something is.
+    pub minted: Option<MintSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -99,6 +103,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_keys(meter, observer);
     register_bundle(meter, observer);
     revocations::register(meter, observer);
+    minted::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {

@@ -29,6 +29,17 @@ pub(super) fn changes(decision: &Decision, answers: &Answers) -> OkHttpResponse 
             set.push(name.as_str());
         }
     }
+    if let (Some(name), Some(minted)) = (&answers.minted, &decision.trail.minted) {
+        let token = minted.expose();
+        let value = match name.as_str() {
+            "authorization" => format!("Bearer {token}"),
+            _ => token.to_owned(),
+        };
+        if let Some(field) = header(name, value) {
+            headers.push(field);
+            set.push(name.as_str());
+        }
+    }
     // RFC 9449, section 8.2: the sender's nonce will not do for much longer.
     let nonce = decision.trail.proof_nonce.clone();
     let nonce = nonce.and_then(|nonce| header("dpop-nonce", nonce));
@@ -62,6 +73,8 @@ fn removals(decision: &Decision, answers: &Answers, set: &[&str]) -> Vec<String>
                     Challenge::Bearer | Challenge::Basic => None,
                 }),
         );
+        // What was minted may stand in the credential's place.
+        removed.retain(|name| !set.contains(name));
     }
     if removed.len() > known {
         removed.sort_unstable();
