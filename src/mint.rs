@@ -227,12 +227,14 @@ pub fn preview(
     };
     let (claims, _) = said(settings, caller.attributes(), purpose, at)?;
     let (claims, _) = written(claims, &b64(&[0; 16]))?;
+    let mut names: Vec<String> = claims.keys().cloned().collect();
+    names.sort_unstable();
     Ok(Some(Preview {
         header: settings.header.to_ascii_lowercase(),
         audience: settings
             .audience_of(&matched.operation.route.api.name)
             .to_owned(),
-        claims: claims.keys().cloned().collect(),
+        claims: names,
     }))
 }
 

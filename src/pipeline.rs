@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::identity::{Identity, Who};
 use crate::mint::Mint;
 use crate::model::{
-    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Notes, Outcome, Reason, Refusal, Trail,
 };
 use crate::policy::{Memory, Principal, Question};
 use crate::telemetry::Telemetry;
@@ -204,7 +204,12 @@ impl Road<'_> {
             && let Some(mint) = self.mint
         {
             let asked = (matched, request.method);
-            trail.minted = mint.token(&who.caller(), asked, trail.arrival.at)?;
+            let minted = mint.token(&who.caller(), asked, trail.arrival.at);
+            trail.minted = minted.inspect_err(|_| {
+                // No policy wants this refusal.
+                trail.determining.clear();
+                trail.notes = Notes::default();
+            })?;
         }
         Ok(judgement.verdict)
     }

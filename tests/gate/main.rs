@@ -14,6 +14,7 @@ mod caching;
 mod child;
 mod credentials;
 mod delegation;
+mod downstream;
 mod dpop;
 mod health;
 mod introspection;
