@@ -126,8 +126,9 @@ fn decide_tells_of_the_token_that_the_upstream_would_get_and_signs_none() {
     let roles: Vec<String> = (0..150)
         .map(|number| format!("order-viewer-{number:030}"))
         .collect();
+    let all = [&roles[..], &["order-viewer".to_owned()]].concat();
     let too_much = json!({
-        "caller": { "roles": [&roles[..], &["order-viewer".to_owned()]].concat(), "scopes": "orders:read" },
+        "caller": { "roles": all, "scopes": "orders:read" },
         "request": { "path": "/v1/orders" },
     });
     let input = format!(

@@ -136,6 +136,11 @@ impl House {
         let socket = folder.join("cardea.sock");
         unix.listen.address = ListenAddress::Unix(socket.clone());
         unix.answer.credential = Credential::Remove;
+        unix.public.address = Some(([127, 0, 0, 1], 0).into());
+        unix.mint = Some(cardea::mint::Settings {
+            issuer: "https://cardea.internal".to_owned(),
+            ..cardea::mint::Settings::default()
+        });
         let all = [main, no_keys, own_error, tls, unix];
         let apps: Vec<App> = all
             .iter()
@@ -154,6 +159,8 @@ impl House {
             recorder: recorder_port,
             upstream,
             otlp,
+            keys: apps[4].public_address().unwrap().port(),
+            sidecar: folder.join("sidecar.sock"),
         };
         let envoy = runtime.block_on(Envoy::start(&folder, &clusters, &papers));
         Self {

@@ -23,6 +23,7 @@ mod certificates;
 mod demo;
 mod handover;
 mod identity;
+mod minted;
 mod observed;
 mod shipped;
 mod signals;

@@ -72,8 +72,8 @@ fn claims(world: &World, heard: &Heard) -> Value {
 fn an_upstream_can_verify_who_calls_by_the_published_keys_alone() {
     for algorithm in ["ES256", "EdDSA"] {
         let world = world(json!({ "keys": { "algorithm": algorithm } }));
-        let heard = world.get("/v1/orders");
-        let token = minted(&heard);
+        let own = world.key.token();
+        let token = minted(&world.present(&own));
         let data = verify(&key_set(&world), &token, "orders").unwrap();
         assert_eq!(data.header.typ.as_deref(), Some("cardea-identity+jwt"));
         let claims = data.claims;
@@ -99,7 +99,7 @@ fn an_upstream_can_verify_who_calls_by_the_published_keys_alone() {
         assert!(verify(&key_set(&world), &world.key.token(), "orders").is_err());
         world.present(&token).assert_invalid();
         // The next request of the same caller costs no signature.
-        assert_eq!(minted(&world.get("/v1/orders")), token);
+        assert_eq!(minted(&world.present(&own)), token);
     }
 }
 
@@ -235,9 +235,11 @@ fn a_token_ends_with_the_credential_and_is_not_made_for_one_that_only_skew_keeps
     let ended = world
         .key
         .token_with(json!({ "iat": now() - 60, "exp": now() - 1 }));
-    world.present(&ended).assert_invalid();
-    let setup = World::new();
-    setup.present(&ended).passed();
+    world
+        .present(&ended)
+        .assert_refused(401, "credential_invalid");
+    let unsigned = World::new();
+    unsigned.present(&ended).passed();
 }
 
 #[test]
@@ -312,7 +314,7 @@ fn without_its_token_a_request_does_not_pass_whatever_else_settings_say() {
         minting(setup, json!({}));
         setup.settings["answer"] = json!({ "own_trouble": "envoy_error" });
     });
-    let roles: Vec<String> = (0..100)
+    let roles: Vec<String> = (0..70)
         .map(|number| format!("order-editor-{number:050}"))
         .collect();
     let roles: Vec<&str> = roles
@@ -418,7 +420,8 @@ fn replicas_that_share_a_folder_sign_alike_and_a_new_key_is_published_before_it_
 fn a_folder_that_can_be_used_no_more_leaves_the_old_keys_and_is_told() {
     let (_keep, keys) = folder();
     let world = world(json!({ "keys": { "directory": keys } }));
-    let token = minted(&world.get("/v1/orders"));
+    let own = world.key.token();
+    let token = minted(&world.present(&own));
     std::fs::write(
         keys.join("zzz.pem"),
         "-----BEGIN PRIVATE KEY-----\ncanary\n",
@@ -427,7 +430,9 @@ fn a_folder_that_can_be_used_no_more_leaves_the_old_keys_and_is_told() {
     eventually("the metric tells", || {
         world.metrics().sum("cardea_mint_keys_stale", &[]) > 0.5
     });
-    assert_eq!(minted(&world.get("/v1/orders")), token);
+    let later = minted(&world.present(&own));
+    let kid = |token: &str| decode_header(token).unwrap().kid;
+    assert_eq!(kid(&later), kid(&token));
     assert!(verify(&key_set(&world), &token, "orders").is_ok());
     assert_eq!(world.admin("/ready").0, 200);
 }

@@ -10,9 +10,9 @@ use super::super::proto::auth::OkHttpResponse;
 use super::header;
 use super::settings::{Answers, Credential, OWN_PREFIX, Tells};
 
-/// Longest value of one identity header. With eight of them an answer stays below 16 KiB, far from Envoy's limits of
-/// 60 KiB and 100 headers, beyond which it answers 500 itself. A longer value is left out, never cut: half a name may
-/// be somebody else's.
+/// Longest value of one identity header. With eight of them, and a token of 6 KiB, an answer stays below 22 KiB, far from
+/// Envoy's limits of 60 KiB and 100 headers, beyond which it answers 500 itself. A longer value is left out, never cut:
+/// half a name may be somebody else's.
 const MAX_VALUE_BYTES: usize = 2000;
 
 /// What is percent-encoded beside every byte that is no visible ASCII.
