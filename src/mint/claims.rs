@@ -107,7 +107,7 @@ fn actors(caller: &IdentityAttributes, earlier: &[String]) -> Value {
     });
     let mut now = Map::new();
     named(caller, &mut |name, value| {
-        _ = now.insert(name.to_owned(), value)
+        now.insert(name.to_owned(), value);
     });
     let mut now = Value::Object(now);
     nest(&mut now, before);

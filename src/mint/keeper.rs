@@ -206,19 +206,17 @@ impl Keys {
     fn take_in(&self, found: Vec<Found>) {
         let now = self.clock.monotonic();
         let ring = self.ring.load();
-        let known = found
-            .into_iter()
-            .map(|found| match ring.find(found.key.kid()) {
-                Some(old) => Held {
+        let known = found.into_iter().map(|found| {
+            if let Some(old) = ring.find(found.key.kid()) {
+                return Held {
                     name: found.name,
                     ..old.clone()
-                },
-                None => {
-                    let (kid, file) = (found.key.kid().to_owned(), &found.name);
-                    tracing::info!(kid, file, "a new key is published, and signs in a while");
-                    held(found.name, found.key, (now, now + self.ahead))
-                }
-            });
+                };
+            }
+            let (kid, file) = (found.key.kid(), &found.name);
+            tracing::info!(kid, file, "a new key is published, and signs in a while");
+            held(found.name, found.key, (now, now + self.ahead))
+        });
         let next = ring.replaced(known.collect(), now, self.life);
         for gone in ring.held.iter().filter(|held| held.key.is_withdrawn()) {
             let (kid, file) = (gone.key.kid(), &gone.name);

@@ -113,7 +113,7 @@ mod tests {
         };
         assert_eq!(signing(&ring, start), "a", "none is ready: the oldest");
         assert_eq!(signing(&ring, start + AHEAD), "a");
-        assert_eq!(signing(&ring, start + AHEAD * 2 - LIFE), "a");
+        assert_eq!(signing(&ring, start + AHEAD + LIFE), "a");
         assert_eq!(signing(&ring, start + AHEAD * 2), "b");
         assert!(Ring::default().signing(start).is_none());
     }

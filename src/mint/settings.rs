@@ -152,7 +152,6 @@ pub enum SigningAlgorithm {
     /// ECDSA over P-256 (RFC 7518, section 3.4). The default.
     ES256,
     /// Ed25519 (RFC 8037).
-    #[expect(clippy::upper_case_acronyms, reason = "so it is called in `alg`")]
     EdDSA,
 }
 

@@ -156,8 +156,8 @@ fn a_token_says_who_calls_in_the_words_that_settings_chose() {
 
 #[test]
 fn every_other_claim_can_be_had_and_none_has_to() {
-    crate::identity::install_crypto();
     use MintedClaim as C;
+    crate::identity::install_crypto();
     let all = world(|settings| settings.claims = vec![C::Groups, C::Amr, C::Sid, C::Exposed]);
     let claims = all.read(&all.token(&verified(alice()), "orders", 0));
     assert_eq!(claims["groups"], json!(["staff"]));
@@ -212,6 +212,22 @@ fn whoever_acts_for_somebody_stands_in_act_and_the_other_is_the_subject() {
             "act": { "sub": "https://a|planner", "act": { "sub": "https://a|first" } },
         })
     );
+}
+
+#[test]
+fn a_workload_is_named_by_its_spiffe_id() {
+    crate::identity::install_crypto();
+    let world = world(|_| {});
+    let id = crate::model::SpiffeId::parse("spiffe://example.com/ns/shop/sa/client").unwrap();
+    let workload = verified(IdentityAttributes::workload(id, at(3600)));
+    let claims = world.read(&world.token(&workload, "orders", 0));
+    assert_eq!(
+        (&claims["kind"], &claims["scheme"]),
+        (&json!("Workload"), &json!("certificate"))
+    );
+    assert_eq!(claims["idp"], "spiffe://example.com");
+    assert_eq!(claims["idp_sub"], "spiffe://example.com/ns/shop/sa/client");
+    assert_eq!(claims.get("client_id"), None);
 }
 
 #[test]

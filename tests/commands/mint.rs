@@ -116,7 +116,7 @@ fn settings(folder: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-const CALLER: &str = r#"{"roles":"order-viewer","scopes":"orders:read","tenant":"canary-tenant"}"#;
+const CALLER: &str = r#"{"roles":"order-viewer","scopes":"orders:read","audience":"https://api.example.com","tenant":"canary-tenant"}"#;
 
 #[test]
 fn decide_tells_of_the_token_that_the_upstream_would_get_and_signs_none() {
@@ -128,7 +128,7 @@ fn decide_tells_of_the_token_that_the_upstream_would_get_and_signs_none() {
         .collect();
     let all = [&roles[..], &["order-viewer".to_owned()]].concat();
     let too_much = json!({
-        "caller": { "roles": all, "scopes": "orders:read" },
+        "caller": { "roles": all, "scopes": "orders:read", "audience": "https://api.example.com" },
         "request": { "path": "/v1/orders" },
     });
     let input = format!(

@@ -136,11 +136,7 @@ impl House {
         let socket = folder.join("cardea.sock");
         unix.listen.address = ListenAddress::Unix(socket.clone());
         unix.answer.credential = Credential::Remove;
-        unix.public.address = Some(([127, 0, 0, 1], 0).into());
-        unix.mint = Some(cardea::mint::Settings {
-            issuer: "https://cardea.internal".to_owned(),
-            ..cardea::mint::Settings::default()
-        });
+        sign(&mut unix);
         let all = [main, no_keys, own_error, tls, unix];
         let apps: Vec<App> = all
             .iter()
@@ -299,6 +295,15 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     config.telemetry.log.level = Level::Error;
     config.telemetry.log.decisions = Decisions::None;
     config
+}
+
+/// Signs what upstreams are told, and publishes the keys.
+fn sign(config: &mut Config) {
+    config.public.address = Some(([127, 0, 0, 1], 0).into());
+    config.mint = Some(cardea::mint::Settings {
+        issuer: "https://cardea.internal".to_owned(),
+        ..cardea::mint::Settings::default()
+    });
 }
 
 fn tls_settings(papers: &Papers) -> TlsSettings {

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, TokenData, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tonic::transport::Channel;
 
-use crate::child::{run, told};
+use crate::child::{Child, run, told};
 use crate::issuer::{ISSUER, now};
 use crate::world::{Ask, Heard, Setup, World, eventually, http_get, start};
 
@@ -189,7 +192,7 @@ fn clients_and_holders_of_keys_are_told_of_as_what_they_are() {
             "--tenant",
             "acme",
             "--expires-in",
-            "20s",
+            "45s",
         ],
     );
     let world = World::with(|setup| {
@@ -223,7 +226,7 @@ fn clients_and_holders_of_keys_are_told_of_as_what_they_are() {
         (&json!("api_key"), &json!("acme"))
     );
     let life = told["exp"].as_i64().unwrap() - told["iat"].as_i64().unwrap();
-    assert!(life <= 20, "the key itself ends: {life}");
+    assert!(life <= 45, "the key itself ends: {life}");
 }
 
 #[test]
@@ -232,14 +235,13 @@ fn a_token_ends_with_the_credential_and_is_not_made_for_one_that_only_skew_keeps
     let ends = now() + 20;
     let short = world.key.token_with(json!({ "exp": ends }));
     assert_eq!(claims(&world, &world.present(&short))["exp"], ends);
-    let ended = world
-        .key
-        .token_with(json!({ "iat": now() - 60, "exp": now() - 1 }));
-    world
-        .present(&ended)
-        .assert_refused(401, "credential_invalid");
+    let ended = json!({ "iat": now() - 60, "exp": now() - 1 });
+    let heard = world.present(&world.key.token_with(ended.clone()));
+    heard.assert_refused(401, "credential_invalid");
+    // Where nothing is signed, skew alone keeps it good.
     let unsigned = World::new();
-    unsigned.present(&ended).passed();
+    let heard = unsigned.present(&unsigned.key.token_with(ended));
+    heard.passed();
 }
 
 #[test]
@@ -326,7 +328,7 @@ fn without_its_token_a_request_does_not_pass_whatever_else_settings_say() {
     for _ in 0..2 {
         let heard = world.present(&token);
         heard.assert_refused(503, "mint_failed");
-        assert_eq!(heard.metadata("policies"), Value::Null);
+        assert_eq!(heard.metadata("policies"), json!([]));
         assert!(!heard.problem().to_string().contains("mint.claims"));
     }
     let metrics = world.metrics();
@@ -468,6 +470,45 @@ fn cardea_does_not_sign_in_the_name_of_an_issuer_that_it_believes() {
             .message
             .contains("whose credentials `identity` believes")
     );
+}
+
+#[test]
+fn no_signal_shows_a_token_or_a_key() {
+    let (_keep, keys) = folder();
+    let mut setup = Setup::new();
+    minting(&mut setup, json!({ "keys": { "directory": keys } }));
+    setup.settings["telemetry"]["log"] = json!({ "level": "debug", "decisions": "all" });
+    let child = Child::serve(&setup.settings, &[]);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let token = setup.key.token();
+    let mut heard = None;
+    eventually("its keys are there", || {
+        let asked = runtime.block_on(async {
+            let url = format!("http://{}", child.check);
+            let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
+            let ask = Ask::get("/v1/orders").bearer(&token);
+            ask.send(AuthorizationClient::new(channel)).await
+        });
+        let allowed = asked.allowed();
+        heard = Some(asked);
+        allowed
+    });
+    let token = minted(&heard.unwrap());
+    let signals: String = ["/metrics", "/shadow", "/ready", "/version"]
+        .map(|path| http_get(child.admin, path).1)
+        .concat();
+    child.terminate();
+    let told = signals + &child.end().1;
+    assert!(
+        told.contains("permitted"),
+        "the decision was told of: {told}"
+    );
+    let file = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap();
+    let pem = std::fs::read_to_string(file.path()).unwrap();
+    let secrets = token.split('.').skip(1).chain(pem.lines().skip(1).take(2));
+    for secret in secrets {
+        assert!(!told.contains(secret), "{told}");
+    }
 }
 
 /// A library that thousands of services use, in a process of its own.

@@ -23,6 +23,8 @@ pub struct MintSeen {
     pub stale: bool,
 }
 
+type Number = (&'static str, &'static str, fn(&MintSeen) -> u64);
+
 /// Registers what is told of them. Where none are signed, nothing is.
 pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     let look = |observer: &Arc<Observer>| {
@@ -62,7 +64,6 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
             }
         })
         .build();
-    type Number = (&'static str, &'static str, fn(&MintSeen) -> u64);
     let numbers: [Number; 2] = [
         (
             "cardea.mint.cache.entries",
