@@ -203,6 +203,7 @@ impl Rules {
             audience: names(claims.get("aud"))?,
             scopes: scopes(claims, mapping)?,
             assurance: self.assurance(acr, &amr),
+            mfa: self.multi_factor(acr, &amr),
             amr,
             acr: acr.map(str::to_owned),
             auth_time: times.auth_time,
@@ -249,6 +250,13 @@ impl Rules {
             .copied()
             .max()
             .unwrap_or(0)
+    }
+
+    /// Whether `acr` or `amr` says, by a value of the settings, that the login took more than one factor.
+    fn multi_factor(&self, acr: Option<&str>, amr: &[String]) -> bool {
+        let settings = &self.settings;
+        let class = acr.is_some_and(|acr| settings.mfa_classes.iter().any(|own| own == acr));
+        class || amr.iter().any(|amr| settings.mfa_methods.contains(amr))
     }
 }
 

@@ -86,6 +86,8 @@ pub struct IdentityAttributes {
     pub acr: Option<String>,
     /// Ordered level the issuer's `acr`/`amr` map to; 0 is the lowest and means unknown.
     pub assurance: u8,
+    /// Whether the issuer says that the login took more than one factor; `false` where it does not say.
+    pub mfa: bool,
     /// When the holder last logged in (`auth_time`).
     pub auth_time: Option<Timestamp>,
     /// When the token was issued (`iat`).
@@ -150,6 +152,7 @@ impl IdentityAttributes {
             amr: Vec::new(),
             acr: None,
             assurance: 0,
+            mfa: false,
             auth_time: None,
             issued_at: None,
             token_id: None,

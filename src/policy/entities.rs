@@ -291,6 +291,7 @@ fn token(identity: &IdentityAttributes) -> Value {
         ),
         ("acr", identity.acr.as_deref().map(Value::from)),
         ("assurance", Some(i64::from(identity.assurance).into())),
+        ("mfa", Some(identity.mfa.into())),
         ("authTime", identity.auth_time.and_then(datetime)),
         ("expiresAt", datetime(identity.expires_at)),
         (
@@ -308,6 +309,7 @@ fn anonymous_token() -> Value {
         ("scopes", Some(strings([]))),
         ("amr", Some(strings([]))),
         ("assurance", Some(0.into())),
+        ("mfa", Some(false.into())),
         ("senderConstrained", Some(false.into())),
         ("claims", Some(Kind::Claims.uid("claims").into())),
     ])

@@ -319,6 +319,7 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         scopes: list(),
         amr: list(),
         acr: some(),
+        mfa: full,
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
         issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),

@@ -9,6 +9,7 @@
 
 mod answers;
 mod api_keys;
+mod assurance;
 mod basic;
 mod caching;
 mod child;

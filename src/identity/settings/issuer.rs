@@ -53,6 +53,11 @@ pub struct IssuerSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// The `amr` values that say by themselves that the login took more than one factor (`context.token.mfa`). RFC 8176
+    /// calls that `mfa`; single methods, however many, are not counted together.
+    pub mfa_methods: Vec<String>,
+    /// The `acr` values that say the same.
+    pub mfa_classes: Vec<String>,
 }
 
 impl Default for IssuerSettings {
@@ -76,6 +81,8 @@ impl Default for IssuerSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            mfa_methods: vec!["mfa".into()],
+            mfa_classes: Vec::new(),
         }
     }
 }
@@ -230,6 +237,14 @@ impl IssuerSettings {
             found.say("actor_issuers", why);
         }
         self.claims.check(found);
+        for (field, values) in [
+            ("mfa_methods", &self.mfa_methods),
+            ("mfa_classes", &self.mfa_classes),
+        ] {
+            for value in values {
+                found.text(field, value);
+            }
+        }
         for (field, levels) in [
             ("acr_levels", &self.acr_levels),
             ("amr_levels", &self.amr_levels),

@@ -54,6 +54,8 @@ pub struct CallerParts {
     pub amr: Names,
     /// Ordered level; 0 is unknown.
     pub assurance: u8,
+    /// Whether the login took more than one factor.
+    pub mfa: bool,
     /// When the holder logged in.
     #[serde(alias = "authTime")]
     pub auth_time: Option<When>,
@@ -124,6 +126,7 @@ impl CallerParts {
             amr: self.amr.0.clone(),
             acr: self.acr.clone(),
             assurance: self.assurance,
+            mfa: self.mfa,
             auth_time: self.auth_time.map(|at| at.0),
             issued_at: self.issued_at.map(|at| at.0),
             // Which key it is nobody asks: that it was proven is all that policies can read.

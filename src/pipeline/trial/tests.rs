@@ -315,7 +315,7 @@ fn full() -> Supposed {
     given("
 caller:
   { kind: agent, issuer: i, subject: s, client_id: c, roles: [r], groups: g, tenant: t, scopes: a b, audience: [x, y],
-    acr: gold, amr: pwd, assurance: 2, auth_time: 2026-01-01T00:00:00Z, sender_constrained: true,
+    acr: gold, amr: pwd, assurance: 2, mfa: true, auth_time: 2026-01-01T00:00:00Z, sender_constrained: true,
     claims: { dept: [1, sales], vip: true } }
 request:
   { method: POST, url: 'http://API.example.com:8080/v1/orders?x=1&y=2', headers: { Accept: text/html }, body: { a: [1] },
@@ -351,7 +351,10 @@ fn the_caller_that_is_given_is_the_one_that_is_judged() {
         (caller.scopes.as_slice(), caller.audience.len()),
         (&["a".to_owned(), "b".to_owned()][..], 2)
     );
-    assert_eq!((caller.assurance, caller.sender_constrained()), (2, true));
+    assert_eq!(
+        (caller.assurance, caller.mfa, caller.sender_constrained()),
+        (2, true, true)
+    );
     assert_eq!(
         (
             caller.claims["dept"].join(","),

@@ -46,6 +46,8 @@ pub struct RecordedAttributes {
     pub acr: Option<String>,
     #[serde(default)]
     pub assurance: u8,
+    #[serde(default)]
+    pub mfa: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,6 +188,7 @@ impl RecordedAttributes {
             amr,
             acr,
             assurance,
+            mfa,
             auth_time,
             issued_at,
             expires_at,
@@ -218,6 +221,7 @@ impl RecordedAttributes {
             amr,
             acr,
             assurance,
+            mfa,
             auth_time,
             issued_at,
             expires_at,
@@ -255,6 +259,7 @@ impl RecordedAttributes {
             amr: known.amr,
             acr: known.acr,
             assurance: known.assurance,
+            mfa: known.mfa,
             auth_time: known.auth_time,
             issued_at: known.issued_at,
             expires_at: known.expires_at,
