@@ -80,7 +80,11 @@ impl StaticEntities {
         let spiffe = identity.spiffe.as_ref();
         let spiffe = spiffe.filter(|_| kind == Kind::Workload);
         let trust_domain = spiffe.map(|id| Kind::TrustDomain.uid(id.trust_domain()));
-        let account = spiffe.and_then(SpiffeId::service_account);
+        let account = identity.service_account.as_ref();
+        let account = account.filter(|_| kind == Kind::Workload);
+        let account = account
+            .map(|account| (account.namespace(), account.name()))
+            .or_else(|| spiffe.and_then(SpiffeId::service_account));
         let listed = listed_ancestors(known).chain(trust_domain);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
         let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));

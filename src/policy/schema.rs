@@ -24,7 +24,7 @@ use super::value::Kind;
 use crate::model::{
     AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
     IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
-    ResourceRule, SpiffeId,
+    ResourceRule, ServiceAccount, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -326,6 +326,7 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         spiffe: full
             .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
             .flatten(),
+        service_account: full.then(|| ServiceAccount::new("x", "x")).flatten(),
         binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),

@@ -20,6 +20,7 @@ mod health;
 mod introspection;
 mod issuer;
 mod keys;
+mod kubernetes;
 mod observed;
 mod policies;
 mod provider;

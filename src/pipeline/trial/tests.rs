@@ -333,6 +333,25 @@ emergency: { ticket: T1 }
 }
 
 #[test]
+fn a_service_account_is_supposed_by_its_name() {
+    let web = given(
+        "caller: { service_account: shop/web, issuer: https://cluster, groups: 'system:serviceaccounts:shop' }",
+    );
+    let web = web.unwrap().caller.unwrap();
+    assert_eq!(
+        (web.kind, web.scheme),
+        (crate::model::PrincipalKind::Workload, "kubernetes")
+    );
+    assert_eq!(
+        web.principal_id(),
+        "https://cluster|system:serviceaccount:shop:web"
+    );
+    assert_eq!(web.groups, ["system:serviceaccounts:shop"]);
+    let wrong = given("caller: { service_account: shop }").unwrap_err();
+    assert!(wrong.contains("is no service account"), "{wrong}");
+}
+
+#[test]
 fn the_caller_that_is_given_is_the_one_that_is_judged() {
     let caller = full().caller.unwrap();
     assert_eq!(

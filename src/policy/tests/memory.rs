@@ -481,7 +481,14 @@ fn in_full(attributes: &IdentityAttributes) -> String {
     let who = (a.kind, a.scheme, &a.issuer, &a.subject, &a.client_id);
     let what = (&a.audience, &a.scopes, &a.amr, &a.acr, a.assurance, a.mfa);
     let when = (a.auth_time, a.issued_at, a.expires_at, &a.token_id);
-    let more = (&a.roles, &a.groups, &a.tenant, &a.claims, &a.binding);
+    let more = (
+        &a.roles,
+        &a.groups,
+        &a.tenant,
+        &a.claims,
+        &a.binding,
+        &a.service_account,
+    );
     let subject = a.on_behalf.as_ref().map(|on| in_full(&on.subject));
     format!("{who:?} {what:?} {when:?} {more:?} {subject:?}")
 }

@@ -10,7 +10,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::mask::{MASKED, is_secret_name, is_token};
-use crate::model::{Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, SpiffeId};
+use crate::model::{
+    Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, ServiceAccount, SpiffeId,
+};
 
 /// The most different schemes of credentials that records of one run may name, and the longest name of one.
 const MOST_SCHEMES: usize = 64;
@@ -57,6 +59,8 @@ pub struct RecordedAttributes {
     pub token_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
     #[serde(default)]
@@ -196,6 +200,7 @@ impl RecordedAttributes {
             // A provider may use it as its cookie, and no policy reads it.
             session_id: _,
             spiffe,
+            service_account,
             key_id,
             // Which key it was nobody asks: that it was proven is all that policies can read.
             binding,
@@ -227,6 +232,7 @@ impl RecordedAttributes {
             expires_at,
             token_id,
             spiffe: spiffe.map(|id| id.to_string()),
+            service_account,
             key_id,
             sender_constrained: binding.is_some(),
             roles,
@@ -266,6 +272,7 @@ impl RecordedAttributes {
             token_id: known.token_id,
             session_id: None,
             spiffe: spiffe.transpose()?,
+            service_account: known.service_account,
             key_id: known.key_id,
             binding: known
                 .sender_constrained

@@ -153,7 +153,10 @@ fn a_record_is_judged_as_its_request_was() {
         "token": { "sub": "alice", "scope": "orders:read", "roles": ["order-viewer"], "act": { "sub": "bot" } },
         "request": { "path": "/v1/orders", "host": "api.example.com" },
     });
-    for case in [everything(), anonymous, agent] {
+    let account = json!({
+        "caller": { "service_account": "shop/web", "mfa": false }, "request": { "path": "/v1/orders" },
+    });
+    for case in [everything(), anonymous, agent, account] {
         let first = decide(&case);
         let caller = first.trail.caller.as_ref().unwrap().attributes();
         let behalf = caller.is_some_and(|caller| caller.on_behalf.is_some());
