@@ -152,7 +152,7 @@ impl Settings {
         let mut once = |issuer, place: String, found: &mut Found| match seen.entry(issuer) {
             Entry::Vacant(vacant) => _ = vacant.insert(place),
             Entry::Occupied(first) => {
-                found.say("issuer", format!("is the same as that of {}", first.get()))
+                found.say("issuer", format!("is the same as that of {}", first.get()));
             }
         };
         for (index, issuer) in self.issuers.iter().enumerate() {
@@ -255,22 +255,19 @@ impl Settings {
             .iter()
             .map(|cluster| (cluster.issuer.as_str(), cluster.groups()))
             .collect();
-        let spaces: [(&'static str, Space<'_>, &[(&str, String)]); 3] = [
-            (
-                "roles",
-                |claims| (!claims.roles.is_empty()).then_some(claims.role_prefix.as_str()),
-                &[],
-            ),
-            (
-                "groups",
-                |claims| (!claims.groups.is_empty()).then_some(claims.group_prefix.as_str()),
-                &clusters,
-            ),
-            ("tenants", |claims| claims.tenant.as_ref().map(|_| ""), &[]),
+        let spaces: [(&'static str, Space<'_>); 3] = [
+            ("roles", |claims| {
+                (!claims.roles.is_empty()).then_some(claims.role_prefix.as_str())
+            }),
+            ("groups", |claims| {
+                (!claims.groups.is_empty()).then_some(claims.group_prefix.as_str())
+            }),
+            ("tenants", |claims| claims.tenant.as_ref().map(|_| "")),
         ];
         let mut shared = Vec::new();
-        for (what, space, more) in spaces {
-            let more = more.iter().map(|(issuer, prefix)| (*issuer, &**prefix));
+        for (what, space) in spaces {
+            let more = clusters.iter().filter(|_| what == "groups");
+            let more = more.map(|(issuer, prefix)| (*issuer, prefix.as_str()));
             let named: Vec<(&str, &str)> = self
                 .mappings()
                 .filter_map(|(issuer, claims)| Some((issuer, space(claims)?)))

@@ -335,7 +335,10 @@ emergency: { ticket: T1 }
 #[test]
 fn a_service_account_is_supposed_by_its_name() {
     let web = given(
-        "caller: { service_account: shop/web, issuer: https://cluster, groups: 'system:serviceaccounts:shop' }",
+        "
+caller: { service_account: shop/web, issuer: https://cluster, groups: 'system:serviceaccounts:shop' }
+request: { path: / }
+",
     );
     let web = web.unwrap().caller.unwrap();
     assert_eq!(
