@@ -176,3 +176,19 @@ fn minting_needs_a_name_of_its_own_and_a_way_to_its_keys() {
         );
     }
 }
+
+#[test]
+fn cardea_has_the_name_of_nobody_whose_word_it_takes() {
+    for believed in [
+        "issuers: [{ issuer: me }]",
+        "introspection: [{ issuer: me }]",
+        "kubernetes: [{ issuer: me }]",
+        "api_keys: { issuer: me }",
+        "basic: { issuer: me }",
+    ] {
+        let text = format!("identity: {{ {believed} }}\nmint: {{ issuer: me }}\n");
+        let problems = Config::parse(&text).unwrap().problems();
+        let told = |problem: &Problem| problem.message.contains("`identity` believes");
+        assert!(problems.iter().any(told), "{believed}: {problems:?}");
+    }
+}

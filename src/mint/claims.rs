@@ -136,6 +136,7 @@ fn chosen(settings: &Settings, who: &IdentityAttributes, put: &mut impl FnMut(&s
             Claim::Acr => ("acr", text(who.acr.as_ref())),
             Claim::Amr => ("amr", list(&who.amr)),
             Claim::Assurance => ("assurance", Some(who.assurance.into())),
+            Claim::Mfa => ("mfa", Some(who.mfa.into())),
             Claim::AuthTime => ("auth_time", who.auth_time.map(|at| at.as_second().into())),
             Claim::Sid => ("sid", text(who.session_id.as_ref())),
             Claim::Exposed => (

@@ -65,6 +65,7 @@ impl Default for Settings {
                 C::Tenant,
                 C::Acr,
                 C::Assurance,
+                C::Mfa,
                 C::AuthTime,
                 C::Purpose,
             ],
@@ -98,6 +99,8 @@ pub enum MintedClaim {
     Amr,
     /// `assurance`: the level that `acr` and `amr` reach by the settings.
     Assurance,
+    /// `mfa`: whether the login took more than one factor, as far as its issuer says.
+    Mfa,
     /// `auth_time`: when the caller logged in.
     AuthTime,
     /// `sid`: the login session.

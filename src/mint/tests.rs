@@ -86,6 +86,7 @@ fn alice() -> IdentityAttributes {
         acr: Some("urn:strong".to_owned()),
         amr: vec!["hwk".to_owned()],
         assurance: 3,
+        mfa: true,
         auth_time: Some(at(-100)),
         session_id: Some("s-1".to_owned()),
         token_id: Some("canary-jti".to_owned()),
@@ -148,7 +149,7 @@ fn a_token_says_who_calls_in_the_words_that_settings_chose() {
                 "iss": ISSUER, "aud": "orders", "iat": at(0).as_second(), "exp": at(60).as_second(), "jti": null,
                 "sub": "https://login.example.com|alice", "kind": "User", "idp": IDP, "idp_sub": "alice",
                 "scheme": "bearer_jwt", "client_id": "shop", "scope": "orders:read profile", "roles": ["viewer"],
-                "tenant": "acme", "acr": "urn:strong", "assurance": 3, "auth_time": at(-100).as_second(),
+                "tenant": "acme", "acr": "urn:strong", "assurance": 3, "mfa": true, "auth_time": at(-100).as_second(),
             })
         );
     }
