@@ -447,7 +447,7 @@ async fn keys_that_are_too_old_end_even_warm_tokens() {
 }
 
 #[tokio::test]
-async fn c6_a_flood_of_thiefies_pushes_no_good_token_out() {
+async fn c6_a_flood_of_forgeries_pushes_no_good_token_out() {
     let room = Room::with(|settings| {
         settings.cache.capacity = 8;
         settings.cache.refused_capacity = 50;
