@@ -12,6 +12,8 @@ mod api_keys;
 mod basic;
 mod caching;
 mod child;
+#[path = "../envoy/collector.rs"]
+mod collector;
 mod credentials;
 mod delegation;
 mod dpop;
@@ -25,6 +27,7 @@ mod provider;
 mod reload;
 mod requests;
 mod revocation;
+mod rows;
 mod secrets;
 mod start;
 mod world;
