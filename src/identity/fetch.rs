@@ -3,6 +3,7 @@
 //! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
 //! counts, redirects are not followed, proxies named in the environment are not used.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,11 +94,22 @@ pub(super) struct Fetcher {
     place: Place,
 }
 
-#[derive(Debug)]
 enum Place {
     Discovery { issuer: String, document: Url },
     Url(Url),
     File(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, shown) = match self {
+            Self::Discovery { document, .. } => ("Discovery", name(document)),
+            Self::Url(url) => ("Url", name(url)),
+            Self::File(path) => ("File", path.display().to_string()),
+        };
+        f.debug_tuple(kind).field(&shown).finish()
+    }
 }
 
 impl Fetcher {

@@ -191,11 +191,6 @@ impl Line {
             response: answer.unwrap().into_inner(),
         }
     }
-
-    /// Runs a future beside it.
-    pub(crate) fn wait<F: Future>(&self, work: F) -> F::Output {
-        self.runtime.block_on(work)
-    }
 }
 
 fn keep(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {

@@ -11,6 +11,7 @@ mod answers;
 mod api_keys;
 mod basic;
 mod caching;
+mod canaries;
 mod child;
 #[path = "../envoy/collector.rs"]
 mod collector;
@@ -28,6 +29,5 @@ mod reload;
 mod requests;
 mod revocation;
 mod rows;
-mod secrets;
 mod start;
 mod world;
