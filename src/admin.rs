@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Period, Problem, SecretRef};
+use crate::web::{self, Bounds};
 
 mod changes;
 mod routes;
-mod server;
 
 pub use changes::{Changed, Changing, Outcome, RevocationCalls};
 
@@ -69,6 +69,14 @@ impl Settings {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            connections: self.connections,
+            header_timeout: self.header_timeout.0,
+            connection_lifetime: self.connection_lifetime.0,
+        }
     }
 }
 
@@ -151,7 +159,7 @@ impl Admin {
     /// Serves until `stop` is cancelled, then lets requests under way finish, for two seconds at most.
     pub async fn serve(self, stop: CancellationToken) {
         let routes = routes::all(self.views, self.secret);
-        server::serve(self.listener, &self.settings, routes, stop).await;
+        web::serve(self.listener, self.settings.bounds(), routes, stop).await;
     }
 }
 

@@ -26,6 +26,7 @@ use crate::model::{AccessRequest, Clock, Decision, Problem, Refusal, SystemClock
 use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
+use crate::public::{Public, Services};
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
@@ -40,6 +41,7 @@ pub struct App {
     pipeline: Arc<Pipeline>,
     check_address: Local,
     admin_address: Option<SocketAddr>,
+    public_address: Option<SocketAddr>,
     ready: watch::Receiver<bool>,
 }
 
@@ -106,6 +108,12 @@ impl App {
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
+        let services = Services::default();
+        let public = background.block_on(Public::bind(&config.public, services))?;
+        let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
+        if let Some(public) = public {
+            background.spawn(public.serve(closing.clone()));
+        }
         for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
             .into_iter()
             .flatten()
@@ -123,6 +131,7 @@ impl App {
         tracing::info!(
             address = %check_address,
             admin = ?admin_address,
+            public = ?public_address,
             workers = workers.len(),
             version = env!("CARGO_PKG_VERSION"),
             "cardea answers checks"
@@ -134,6 +143,7 @@ impl App {
             pipeline,
             check_address,
             admin_address,
+            public_address,
             ready,
         })
     }
@@ -148,6 +158,12 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// Where other services reach it, if they do.
+    #[must_use]
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        self.public_address
     }
 
     /// The road of requests, for embedding and for tests.

@@ -9,7 +9,7 @@ use crate::envoy::{AnswerSettings, ListenSettings, RequestSettings};
 use crate::model::{Problem, yaml};
 use crate::pipeline::BundleSettings;
 use crate::policy::DecisionSettings;
-use crate::{admin, context, envoy, identity, telemetry};
+use crate::{admin, context, envoy, identity, public, telemetry};
 
 /// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -19,6 +19,8 @@ pub struct Config {
     pub listen: ListenSettings,
     /// Where operators reach it: readiness, metrics.
     pub admin: admin::Settings,
+    /// Where other services reach it.
+    pub public: public::Settings,
     /// Where policies come from.
     pub bundle: BundleSettings,
     /// How requests are read.
@@ -72,6 +74,7 @@ impl Config {
         [
             self.listen.problems(),
             self.admin.problems(),
+            self.public.problems(),
             self.bundle.problems(),
             self.request.problems(),
             envoy::problems_between(&self.request, &self.listen),

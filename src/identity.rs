@@ -20,6 +20,7 @@
 //! | `introspection` | the scheme of opaque bearer tokens, whose server is asked |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
+//! | `statement` | what a known party signed that is no credential |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
@@ -55,6 +56,7 @@ mod ready;
 mod revocation;
 mod scheme;
 mod settings;
+mod statement;
 mod supposed;
 mod together;
 mod token;

@@ -11,12 +11,14 @@
 //! | 4 | [`rehearsal`] | requests from files, their answers, and decisions written down |
 //! | 3 | [`envoy`] | what does Envoy ask, and how does it hear the answer? |
 //! | 3 | [`admin`] | what do operators read? |
+//! | 3 | [`public`] | what do other services fetch and send? |
 //! | 2 | [`pipeline`] | the road, the snapshot it is walked with, and how a changed one takes its place |
 //! | 1 | [`inventory`] | which documented operation is it? |
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
+//! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |
 //!
 //! The crate is a library for the sake of its tests and benchmarks; it promises no stable API.
@@ -33,5 +35,7 @@ pub mod inventory;
 pub mod model;
 pub mod pipeline;
 pub mod policy;
+pub mod public;
 pub mod rehearsal;
 pub mod telemetry;
+pub mod web;

@@ -19,9 +19,16 @@ use syn::{Attribute, Item, ItemMod, Meta, UseTree};
 /// The layers, lowest first. A module imports only from layers below its own.
 const LAYERS: [&[&str]; 8] = [
     &["model"],
-    &["identity", "inventory", "context", "policy", "telemetry"],
+    &[
+        "identity",
+        "inventory",
+        "context",
+        "policy",
+        "telemetry",
+        "web",
+    ],
     &["pipeline"],
-    &["envoy", "admin"],
+    &["envoy", "admin", "public"],
     &["rehearsal"],
     &["config"],
     &["app"],
@@ -49,7 +56,9 @@ const CRATES: [(&str, &[&str]); 5] = [
             "identity",
             "pipeline",
             "policy::proof",
+            "public",
             "telemetry",
+            "web",
         ],
     ),
 ];
@@ -63,6 +72,7 @@ const NAMES: [(&str, &[&str]); 3] = [
             "envoy::response",
             // HTTP servers of their own, for operators and for the demo, and an HTTP client.
             "admin::routes",
+            "public::routes",
             "cli::demo",
             "identity::fetch",
             "pipeline::source",

@@ -10,12 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::super::ground::{Ground, Lease};
-use super::super::jwk::PublicKey;
 use super::super::keys::KeySource;
 use super::super::settings::{IntrospectionSettings, SignedAnswers};
-use super::super::token::Token;
+use super::super::statement::{Expected, Signer, Statement};
 use super::failure::Failure;
-use crate::model::{Arrival, json};
+use crate::model::json;
 
 /// The media type of plain answers.
 pub(super) const PLAIN: &str = "application/json";
@@ -64,12 +63,11 @@ pub(super) struct Raw {
 /// Reads one server's answers.
 #[derive(Debug)]
 pub(super) struct Reader {
-    issuer: String,
     /// Whom a signed answer may be for: us, as a client or as an audience.
     recipients: Vec<String>,
     signed: SignedAnswers,
     skew: SignedDuration,
-    keys: Option<Arc<KeySource>>,
+    signer: Option<Signer>,
     ground: Arc<Ground>,
 }
 
@@ -82,18 +80,20 @@ impl Reader {
         let mut recipients = settings.audiences.clone();
         recipients.push(settings.client.id.clone());
         Self {
-            issuer: settings.issuer.clone(),
             recipients,
             signed: settings.signed_answers,
             skew: SignedDuration::try_from(settings.clock_skew.0).unwrap_or_default(),
-            keys,
+            signer: keys.map(|keys| Signer {
+                issuer: Some(settings.issuer.clone()),
+                keys,
+            }),
             ground: Ground::under(&Lease::endless(epoch)),
         }
     }
 
     /// The keys of signed answers.
     pub(super) fn keys(&self) -> Option<&Arc<KeySource>> {
-        self.keys.as_ref()
+        self.signer.as_ref().map(|signer| &signer.keys)
     }
 
     /// What the server is asked to answer with.
@@ -117,12 +117,12 @@ impl Reader {
         asked: (Timestamp, Instant),
         until: Instant,
     ) -> Result<Option<Holder>, Failure> {
-        let (claims, ground) = match (&*raw.media_type, self.signed, &self.keys) {
+        let (claims, ground) = match (&*raw.media_type, self.signed, &self.signer) {
             (PLAIN, SignedAnswers::Off | SignedAnswers::Accepted, _) => {
                 (object(&raw.text)?, Arc::clone(&self.ground))
             }
-            (SIGNED, SignedAnswers::Required | SignedAnswers::Accepted, Some(keys)) => {
-                self.unwrap(keys, &raw.text, (asked, until)).await?
+            (SIGNED, SignedAnswers::Required | SignedAnswers::Accepted, Some(signer)) => {
+                self.unwrap(signer, &raw.text, (asked, until)).await?
             }
             (PLAIN, SignedAnswers::Required, _) => {
                 return Err(Failure::Untrusted("is not signed, and has to be"));
@@ -145,51 +145,27 @@ impl Reader {
     /// The answer within a signed one.
     async fn unwrap(
         &self,
-        keys: &Arc<KeySource>,
+        signer: &Signer,
         text: &[u8],
         ((at, started), until): ((Timestamp, Instant), Instant),
     ) -> Result<(Map<String, Value>, Arc<Ground>), Failure> {
-        let text = std::str::from_utf8(text).map_err(|_| Failure::Unreadable("is no text"))?;
-        let mut token =
-            Token::of_any_length(text.trim_ascii()).map_err(|wrong| Failure::Untrusted(wrong.1))?;
-        let named = token.media_type.as_deref();
-        let (_, short) = SIGNED.split_once('/').unwrap_or_default();
-        if named != Some(short) && named != Some(SIGNED) {
-            return Err(Failure::Untrusted("is a token of another type"));
-        }
-        let arrival = Arrival {
-            at,
-            started,
-            deadline: Some(until),
-            trace_parent: None,
-            grpc: false,
+        let (_, media_type) = SIGNED.split_once('/').unwrap_or_default();
+        let expected = Expected {
+            media_type,
+            audiences: Some(&self.recipients),
+            until,
         };
-        let (_, key) = keys.key(token.kid.as_deref(), &arrival).await;
-        let key = key.map_err(|_| Failure::Untrusted("names a key that cannot be had"))?;
-        self.verify(&token, &key, at)?;
-        match token.claims.remove("token_introspection") {
-            Some(Value::Object(claims)) => Ok((claims, Arc::clone(key.ground()))),
+        let statement = signer.believe(text, expected, (at, started)).await;
+        let mut statement = statement.map_err(|why| Failure::Untrusted(why.as_str()))?;
+        self.check_age(&statement, at)?;
+        match statement.claims.remove("token_introspection") {
+            Some(Value::Object(claims)) => Ok((claims, statement.ground)),
             _ => Err(Failure::Untrusted("has no `token_introspection`")),
         }
     }
 
-    fn verify(&self, token: &Token<'_>, key: &PublicKey, now: Timestamp) -> Result<(), Failure> {
-        if !key.verifies(token.algorithm, token.signed, token.signature) {
-            return Err(Failure::Untrusted("has a signature that does not match"));
-        }
-        if token.claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
-            return Err(Failure::Untrusted("is another issuer's"));
-        }
-        let ours = |name: &str| self.recipients.iter().any(|own| own == name);
-        let ours = match token.claims.get("aud") {
-            Some(Value::String(name)) => ours(name),
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(ours),
-            _ => false,
-        };
-        if !ours {
-            return Err(Failure::Untrusted("is for somebody else"));
-        }
-        let made = token.claims.get("iat").and_then(Value::as_i64);
+    fn check_age(&self, statement: &Statement, now: Timestamp) -> Result<(), Failure> {
+        let made = statement.claims.get("iat").and_then(Value::as_i64);
         let made = made.and_then(|seconds| Timestamp::from_second(seconds).ok());
         let age = made.map(|made| now.duration_since(made));
         if age.is_none_or(|age| age > MAX_AGE + self.skew || age < -MAX_AGE - self.skew) {

@@ -1,4 +1,5 @@
-//! Serving HTTP/1 within bounds. axum's own `serve` has no limits on time or connections, hence this loop.
+//! Serving HTTP/1 within bounds, for the endpoints that are not Envoy's. axum's own `serve` has no limits on time or
+//! connections, hence this loop.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,8 +15,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Settings;
-
 /// How long requests under way may take once the end is called.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// How long the head of a request may be, in bytes. The smallest hyper takes is 8 KiB.
@@ -25,16 +24,23 @@ const MOST_HEADERS: usize = 64;
 /// How long to leave the listener alone when accepting fails, as it does while there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn serve(
-    listener: TcpListener,
-    settings: &Settings,
-    routes: Router,
-    stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(settings.connections));
+/// What one endpoint may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How many connections are served at once. More wait to be accepted.
+    pub connections: usize,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Duration,
+    /// How long one connection may stay open.
+    pub connection_lifetime: Duration,
+}
+
+/// Serves until `stop` is cancelled, then lets requests under way finish, for two seconds at most.
+pub async fn serve(listener: TcpListener, bounds: Bounds, routes: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
-    let http = builder(settings);
-    let lifetime = settings.connection_lifetime.0;
+    let http = builder(bounds);
+    let lifetime = bounds.connection_lifetime;
     let accept = async {
         // The semaphore is never closed, so this ends with `stop` only.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -56,11 +62,11 @@ pub(super) async fn serve(
     let _ = timeout(LAST_CALL, connections.wait()).await;
 }
 
-fn builder(settings: &Settings) -> Builder<TokioExecutor> {
+fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout.0)
+        .header_read_timeout(bounds.header_timeout)
         .max_buf_size(LONGEST_HEAD)
         .max_headers(MOST_HEADERS);
     http
@@ -71,7 +77,8 @@ async fn next(listener: &TcpListener) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "the admin endpoint cannot accept a connection");
+                let address = listener.local_addr().ok();
+                tracing::warn!(%error, ?address, "an endpoint cannot accept a connection");
                 sleep(PAUSE).await;
             }
         }
