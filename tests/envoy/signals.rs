@@ -3,7 +3,7 @@
 use cardea::model::TraceParent;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::Ask;
 use crate::house::house;
