@@ -644,7 +644,7 @@ fn collect(collector: &Collector) -> (u16, Runtime) {
 }
 
 #[test]
-fn a3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
+fn a3_h3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
     let mut house = House::new();
     let collector = Collector::default();
     let (port, _runtime) = collect(&collector);

@@ -315,6 +315,8 @@ fn j9_weak_and_misused_keys_are_left_out_and_the_others_stay() {
     });
     let status = &world.pipeline().identity.key_sets()[0];
     assert_eq!((status.keys, status.left_out.len()), (1, 11), "{status:?}");
+    let left_out = world.metrics().sum("cardea_keys_left_out", &[ISSUER]);
+    assert!((left_out - 11.0).abs() < 0.1, "{left_out}");
     world.get("/v1/orders").passed();
     for key in [&encrypting, &wrapping, &private] {
         world.present(&key.token()).assert_invalid();
