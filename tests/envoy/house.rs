@@ -114,13 +114,7 @@ impl House {
         let settings = |keys: &str| settings(&bundle, keys);
         let mut main = settings(&keys);
         main.telemetry.otlp.endpoint = Some(format!("http://127.0.0.1:{otlp}"));
-        main.identity.certificates = Some(CertificateSettings {
-            trust_domains: vec![TrustDomainSettings {
-                name: "example.com".to_owned(),
-                ca_files: vec![papers.authority_file()],
-            }],
-            ..CertificateSettings::default()
-        });
+        main.identity.certificates = Some(certificates(&papers));
         main.identity.routes = vec![RouteSettings {
             schemes: vec![SchemeName::Jwt, SchemeName::Certificate],
             combine: vec![(SchemeName::Jwt, SchemeName::Certificate)],
@@ -301,6 +295,16 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     config.telemetry.log.level = Level::Error;
     config.telemetry.log.decisions = Decisions::None;
     config
+}
+
+fn certificates(papers: &Papers) -> CertificateSettings {
+    CertificateSettings {
+        trust_domains: vec![TrustDomainSettings {
+            name: "example.com".to_owned(),
+            ca_files: vec![papers.authority_file()],
+        }],
+        ..CertificateSettings::default()
+    }
 }
 
 /// The same behind a hop, which passes on whose certificate it saw.

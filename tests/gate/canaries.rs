@@ -76,7 +76,7 @@ impl Planted {
     /// Where a text holds a planted word, in whatever spelling.
     fn found(&self, text: &str) -> Vec<String> {
         let lower = text.to_lowercase();
-        let all = self.words.iter().flat_map(|(place, word)| {
+        let all = self.words.iter().filter_map(|(place, word)| {
             let plain = lower.contains(&word.to_lowercase()).then_some("as it is");
             let spelled = spellings(word)
                 .into_iter()
@@ -831,17 +831,17 @@ fn a3_no_debug_text_holds_a_planted_word() {
     let world = setup.start();
     assert!(world.app().wait_until_ready(crate::world::PATIENCE));
     let mut sinks = Sinks::default();
-    let (mut asked, mut decided) = (String::new(), String::new());
+    let (mut asked, mut decided) = (Vec::new(), Vec::new());
     for ask in good.into_iter().chain(bad) {
         let call = Call::read(&http::HeaderMap::new(), &SystemClock);
         let check = CheckRequest::decode(&*ask.check.encode_to_vec()).unwrap();
         let one = request::read(check, call, &config.request);
-        asked.push_str(&format!("{one:?}\n"));
+        asked.push(format!("{one:?}"));
         let decision = world.wait(world.pipeline().decide(one));
-        decided.push_str(&format!("{decision:?}\n"));
+        decided.push(format!("{decision:?}"));
     }
-    sinks.add("requests", asked, "api.example.com");
-    sinks.add("decisions", decided, MARKER);
+    sinks.add("requests", asked.join("\n"), "api.example.com");
+    sinks.add("decisions", decided.join("\n"), MARKER);
     sinks.debug("settings", &config, TRANSACTIONS);
     sinks.debug("pipeline", world.pipeline(), "Identity");
     sinks.debug("app", world.app(), "App");
@@ -861,7 +861,7 @@ fn a3_no_debug_text_holds_a_planted_word() {
 }
 
 /// A check as protobuf JSON.
-fn as_json(mut ask: Ask) -> Option<String> {
+fn as_json(mut ask: Ask) -> String {
     let source = ask.attributes().source.clone().unwrap();
     let http = ask.http();
     let text = |text: &str| text.to_owned();
@@ -872,7 +872,7 @@ fn as_json(mut ask: Ask) -> Option<String> {
             "scheme": text(&http.scheme), "headers": http.headers, "body": text(&http.body),
         } },
     } });
-    Some(check.to_string())
+    check.to_string()
 }
 
 #[test]
@@ -886,7 +886,7 @@ fn a3_no_record_answer_or_explanation_holds_a_planted_word() {
     let fact =
         |place: &str| facts.iter().any(|fact| place.starts_with(fact)) && !place.contains("proof");
     house.planted.words.retain(|(place, _)| !fact(place));
-    let input: Vec<String> = asks.into_iter().filter_map(as_json).collect();
+    let input: Vec<String> = asks.into_iter().map(as_json).collect();
     let settings = house.path("cardea.yaml");
     std::fs::write(&settings, house.setup.settings.to_string()).unwrap();
     let (settings, record) = (settings, house.path("decisions.jsonl"));

@@ -323,10 +323,7 @@ impl Shared {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push(path.clone());
         let body = body(&head, &mut stream)?;
-        self.heard
-            .lock()
-            .unwrap()
-            .push_str(&format!("{head}{body}\n"));
+        *self.heard.lock().unwrap() += &(head + &body);
         match self.next_reply(&path).unwrap_or(Reply::Status(404)) {
             Reply::Text(text) => answer(&mut stream, 200, "", &text),
             Reply::Json(value) => {

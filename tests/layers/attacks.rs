@@ -119,7 +119,7 @@ mod a_check_finds {
         let (mut page, mut tests) = (String::from("| row | tests |\n"), BTreeSet::new());
         for row in rows {
             let name = format!("{}_is_met", row.to_lowercase());
-            page.push_str(&format!("| {row} | `{name}` |\n"));
+            page += &["| ", &row, " | `", &name, "` |\n"].concat();
             tests.insert(name);
         }
         assert_eq!(faults(&page, &tests), [""; 0]);

@@ -253,7 +253,10 @@ fn j10_j11_the_times_of_a_proof_are_whole_seconds_within_its_window() {
 fn j12_j13_a_proof_is_one_object_with_one_reading() {
     let key = TestKey::es256("k");
     let (header, claims) = (header(&key).to_string(), claims(TOKEN).to_string());
-    let inner = &claims[1..claims.len() - 1];
+    let inner = claims
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .unwrap();
     let payloads = [
         "[1,2]".to_owned(),
         "\"x\"".to_owned(),
