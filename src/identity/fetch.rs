@@ -5,6 +5,7 @@
 
 mod access;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,11 +104,22 @@ pub(super) struct Fetcher {
     place: Place,
 }
 
-#[derive(Debug)]
 enum Place {
     Discovery { issuer: String, document: Url },
     Url(Url),
     File(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, shown) = match self {
+            Self::Discovery { document, .. } => ("Discovery", name(document)),
+            Self::Url(url) => ("Url", name(url)),
+            Self::File(path) => ("File", path.display().to_string()),
+        };
+        f.debug_tuple(kind).field(&shown).finish()
+    }
 }
 
 impl Fetcher {

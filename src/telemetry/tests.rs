@@ -424,6 +424,7 @@ async fn gauges_ask_the_application() {
             issuer: "https://id.example".into(),
             age: Some(Duration::from_secs(90)),
             failures: 2,
+            left_out: 1,
         }],
         bundle: Some(BundleInForce {
             digest: crate::model::SnapshotId::new("d1gest"),
@@ -450,6 +451,7 @@ async fn gauges_ask_the_application() {
         "cardea_ready 1",
         r#"cardea_keys_age_seconds{issuer="https://id.example"} 90"#,
         r#"cardea_keys_fetch_failures_total{issuer="https://id.example"} 2"#,
+        r#"cardea_keys_left_out{issuer="https://id.example"} 1"#,
         r#"cardea_bundle_info{digest="d1gest"} 1"#,
         "cardea_bundle_age_seconds 5",
         "cardea_bundle_stale 1",

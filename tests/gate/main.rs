@@ -12,7 +12,10 @@ mod api_keys;
 mod assurance;
 mod basic;
 mod caching;
+mod canaries;
 mod child;
+#[path = "../envoy/collector.rs"]
+mod collector;
 mod credentials;
 mod delegation;
 mod dpop;
@@ -27,6 +30,6 @@ mod provider;
 mod reload;
 mod requests;
 mod revocation;
-mod secrets;
+mod rows;
 mod start;
 mod world;
