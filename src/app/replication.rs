@@ -58,6 +58,11 @@ impl Replication {
         });
         let topic = Arc::new(shared.join(TOPIC, trust));
         let telling = background.spawn(tell(told, Arc::clone(&topic), Arc::clone(clock)));
+        if redis.secret.is_none() {
+            tracing::warn!(
+                "what replicas tell one another is not signed: whoever can write to the shared state can lift revocations, unless `state.redis.secret` is set"
+            );
+        }
         let wait = redis.catch_up_wait;
         if !background.block_on(topic.caught_up(wait.0)) {
             tracing::warn!(

@@ -185,6 +185,7 @@ impl Line {
 
     /// Makes sure that the connection that hears the bell is alive. The other one is asked all the time.
     pub(super) async fn ping(&mut self) -> Result<(), Lost> {
+        self.rung.renew();
         match timeout(ANSWER, self.hearing.ping::<Value>()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Lost::said("listen", &error)),
