@@ -82,21 +82,17 @@ impl Outbox {
         }
         let unsent = queue.records.iter().enumerate().skip(sent);
         let there = unsent.filter(|(_, own)| own.record.body.is_some());
-        match there.map(|(at, _)| at).next() {
-            Some(at) => {
-                queue.records.remove(at);
-                self.compare.store(true, Ordering::Relaxed);
-            }
-            None => {
-                counts.dropped(Dropped::Overflow);
-                // What others go on saying is to be heard here again: then all are of one mind.
-                self.compare.store(true, Ordering::Relaxed);
-                tracing::warn!(
-                    key = record.key,
-                    "a withdrawal is not told to other replicas, and ends here too: too many wait already"
-                );
-            }
+        if let Some(at) = there.map(|(at, _)| at).next() {
+            queue.records.remove(at);
+        } else {
+            counts.dropped(Dropped::Overflow);
+            // What others go on saying is heard here again then, so that all are of one mind.
+            tracing::warn!(
+                key = record.key,
+                "a withdrawal is not told to other replicas, and ends here too: too many wait already"
+            );
         }
+        self.compare.store(true, Ordering::Relaxed);
     }
 
     /// Has everything that is there compared with what others know.

@@ -252,10 +252,10 @@ mod tests {
             (r#"{"v":2,"new":true}"#, Dropped::Version),
             (&long, Dropped::TooLong),
             (
-                &good.replacen("{", r#"{"strange":1,"#, 1),
+                &good.replacen('{', r#"{"strange":1,"#, 1),
                 Dropped::Unreadable,
             ),
-            (&good.replacen("{", r#"{"v":1,"#, 1), Dropped::Unreadable),
+            (&good.replacen('{', r#"{"v":1,"#, 1), Dropped::Unreadable),
             (
                 &good.replace("9999-12-30", "9999-99-99"),
                 Dropped::Unreadable,
