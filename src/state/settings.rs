@@ -53,7 +53,7 @@ pub struct RedisSettings {
     /// About how many records the stream keeps. Whoever was away for longer reads everything in force. 100 to 1,000,000.
     pub stream_length: u32,
     /// How many records wait here while the server cannot be reached. Revocations beyond it are told all the same, by
-    /// comparing everything in force; liftings beyond it are not. 16 to 1,000,000.
+    /// comparing everything in force; liftings beyond it are undone. 16 to 1,000,000.
     pub outbox: u32,
 }
 
