@@ -63,7 +63,7 @@ use uuid::Uuid;
 use self::connection::Place;
 use self::link::{Desk, Link};
 use self::record::Pen;
-use crate::model::{Clock, Problem};
+use crate::model::{Clock, Period, Problem};
 
 pub use figures::Figures;
 pub use record::Record;
@@ -120,6 +120,18 @@ impl Shared {
             clock,
             background: background.clone(),
         }))
+    }
+
+    /// How long the start is to wait for what others know.
+    #[must_use]
+    pub fn catch_up_wait(&self) -> Period {
+        self.place.catch_up_wait
+    }
+
+    /// Whether what is told is signed.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.place.secret.is_some()
     }
 
     /// Joins the others of a topic, and stays with them until the topic is dropped.

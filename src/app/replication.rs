@@ -44,9 +44,6 @@ impl Replication {
         clock: &Arc<dyn Clock>,
         background: &Handle,
     ) -> Result<Option<Self>, Vec<Problem>> {
-        let Some(redis) = &settings.redis else {
-            return Ok(None);
-        };
         let Some(shared) = Shared::prepare(settings, Arc::clone(clock), background)? else {
             return Ok(None);
         };
@@ -58,12 +55,12 @@ impl Replication {
         });
         let topic = Arc::new(shared.join(TOPIC, trust));
         let telling = background.spawn(tell(told, Arc::clone(&topic), Arc::clone(clock)));
-        if redis.secret.is_none() {
+        if !shared.signs() {
             tracing::warn!(
                 "what replicas tell one another is not signed: whoever can write to the shared state can lift revocations, unless `state.redis.secret` is set"
             );
         }
-        let wait = redis.catch_up_wait;
+        let wait = shared.catch_up_wait();
         if !background.block_on(topic.caught_up(wait.0)) {
             tracing::warn!(
                 waited = %wait,

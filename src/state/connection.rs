@@ -36,6 +36,7 @@ pub(super) struct Place {
     pub(super) secret: Option<[u8; blake3::KEY_LEN]>,
     pub(super) prefix: String,
     pub(super) connect_timeout: Period,
+    pub(super) catch_up_wait: Period,
     pub(super) stream_length: u32,
     pub(super) outbox: usize,
 }
@@ -77,6 +78,7 @@ impl Place {
             secret,
             prefix: settings.key_prefix.clone(),
             connect_timeout: settings.connect_timeout,
+            catch_up_wait: settings.catch_up_wait,
             stream_length: settings.stream_length,
             outbox: usize::try_from(settings.outbox).unwrap_or(usize::MAX),
         })
