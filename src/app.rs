@@ -3,6 +3,7 @@
 //! Deciding runs on `listen.workers` threads, each a runtime of its own with its own socket. Everything else (the admin
 //! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
 
+mod replication;
 mod revocations;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::replication::Replication;
 use crate::admin::{Admin, Readiness, Views};
 use crate::config::Config;
 use crate::context::Context;
@@ -43,6 +45,7 @@ pub struct App {
     admin_address: Option<SocketAddr>,
     public_address: Option<SocketAddr>,
     ready: watch::Receiver<bool>,
+    _replication: Option<Replication>,
 }
 
 impl Decide for Pipeline {
@@ -102,8 +105,14 @@ impl App {
             snapshots,
             clock,
         });
+        let replication = Replication::start(
+            &config.state,
+            pipeline.identity.revocations(),
+            &pipeline.clock,
+            background.handle(),
+        )?;
         let closing = CancellationToken::new();
-        observe(&pipeline);
+        observe(&pipeline, replication.as_ref());
         watch_introspections(&pipeline);
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
@@ -145,6 +154,7 @@ impl App {
             admin_address,
             public_address,
             ready,
+            _replication: replication,
         })
     }
 
@@ -374,13 +384,17 @@ fn readiness(pipeline: &Pipeline) -> Readiness {
 }
 
 /// Tells telemetry what to look at when metrics are read.
-fn observe(pipeline: &Arc<Pipeline>) {
+fn observe(pipeline: &Arc<Pipeline>, replication: Option<&Replication>) {
     let seen: std::sync::Weak<Pipeline> = Arc::downgrade(pipeline);
+    let shared = replication.map(Replication::seen);
     pipeline.telemetry.observe(move || {
         let Some(pipeline) = seen.upgrade() else {
             return Observation::default();
         };
-        observation(&pipeline)
+        Observation {
+            shared: shared.as_ref().and_then(|shared| shared()),
+            ..observation(&pipeline)
+        }
     });
 }
 
@@ -417,6 +431,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
         revocations: revocations::seen(identity.revocations()),
+        shared: None,
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),

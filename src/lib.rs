@@ -17,6 +17,7 @@
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
+//! | 1 | [`state`] | what do other replicas know? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
 //! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |
@@ -37,5 +38,6 @@ pub mod pipeline;
 pub mod policy;
 pub mod public;
 pub mod rehearsal;
+pub mod state;
 pub mod telemetry;
 pub mod web;

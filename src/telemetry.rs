@@ -35,7 +35,7 @@ mod operations;
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen};
+pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen, SharedSeen};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};

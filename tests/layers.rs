@@ -27,6 +27,7 @@ const LAYERS: [&[&str]; 8] = [
         "inventory",
         "context",
         "policy",
+        "state",
         "telemetry",
         "web",
     ],
@@ -40,7 +41,7 @@ const LAYERS: [&[&str]; 8] = [
 
 /// Crates (by the beginning of their names) that only some modules may name, in code. Where a module is listed, so is
 /// everything below it.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("cedar", &["policy"]),
     // Exporters speak OTLP, whose metadata and TLS settings are tonic's types.
     ("tonic", &["envoy", "telemetry::collector"]),
@@ -48,6 +49,8 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("prost", &["envoy", "rehearsal"]),
     // What certificates say is read in one place.
     ("x509", &["identity::certificate"]),
+    // What is said to a shared state is said in one place.
+    ("redis", &["state"]),
     // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
@@ -60,6 +63,7 @@ const CRATES: [(&str, &[&str]); 5] = [
             "pipeline",
             "policy::proof",
             "public",
+            "state",
             "telemetry",
             "web",
         ],

@@ -155,6 +155,15 @@ impl Revocations {
         events
     }
 
+    /// The event of this id, as it is in force.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Event> {
+        let now = self.clock.now();
+        let table = self.read_table();
+        let entry = table.find(id).filter(|entry| entry.holds(now))?;
+        Some(entry.event.clone())
+    }
+
     /// An event about `target`, told now, with the usual times: see [`Lives`].
     #[must_use]
     pub fn event(&self, target: Target, source: Source) -> Event {

@@ -156,6 +156,11 @@ impl Table {
             .find(|entry| entry.holds(now) && entry.event.covers(holder))
     }
 
+    /// The event of this id.
+    pub(super) fn find(&self, id: &str) -> Option<&Arc<Entry>> {
+        self.by_id.get(id)
+    }
+
     /// How many events there are.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
