@@ -9,7 +9,7 @@ use crate::envoy::{AnswerSettings, ListenSettings, RequestSettings};
 use crate::model::{Problem, yaml};
 use crate::pipeline::BundleSettings;
 use crate::policy::DecisionSettings;
-use crate::{admin, context, envoy, identity, public, telemetry};
+use crate::{admin, context, envoy, identity, public, signals, telemetry};
 
 /// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub request: RequestSettings,
     /// Whose tokens are believed.
     pub identity: identity::Settings,
+    /// Whose security events are received.
+    pub signals: signals::Settings,
     /// What circumstances are told from.
     pub context: context::Settings,
     /// How decisions are made.
@@ -79,6 +81,7 @@ impl Config {
             self.request.problems(),
             envoy::problems_between(&self.request, &self.listen),
             self.identity.problems(),
+            self.signals.problems(self.public.address.is_some()),
             self.context.problems(),
             self.decisions.problems(),
             self.answer.problems(),
