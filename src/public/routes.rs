@@ -85,7 +85,9 @@ fn answer(receipt: Receipt) -> Response {
         }
         Receipt::Refused { code, description } => {
             let body = json!({ "err": code, "description": description });
-            (StatusCode::BAD_REQUEST, Json(body)).into_response()
+            // RFC 8935, section 2.3.
+            let language = [("content-language", "en")];
+            (StatusCode::BAD_REQUEST, language, Json(body)).into_response()
         }
         Receipt::Later => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")]).into_response(),
     }

@@ -26,23 +26,38 @@ const STREAM: [&str; 3] = [
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the names are the standards'")]
 pub enum Signal {
+    /// A session ended (CAEP).
     SessionRevoked,
+    /// What a token says is no longer so (CAEP).
     TokenClaimsChange,
+    /// A password, key or certificate was changed, revoked or deleted (CAEP). A new one changes nothing.
     CredentialChange,
+    /// Somebody is known less surely than before (CAEP). More surely changes nothing.
     AssuranceLevelChange,
+    /// A device no longer complies (CAEP). One that complies again changes nothing.
     DeviceComplianceChange,
+    /// The risk is `HIGH` (CAEP). Other levels change nothing.
     RiskLevelChange,
+    /// An account was disabled (RISC).
     AccountDisabled,
+    /// An account was deleted (RISC).
     AccountPurged,
+    /// An account that was disabled is enabled again (RISC).
     AccountEnabled,
+    /// An account must change its password or another credential (RISC).
     AccountCredentialChangeRequired,
+    /// A credential of an account fell into other hands (RISC).
     CredentialCompromise,
+    /// An address or telephone number has changed (RISC). Ignored unless the settings say otherwise.
     IdentifierChanged,
+    /// An address or telephone number is somebody else's now (RISC).
     IdentifierRecycled,
+    /// An account is being won back (RISC). Ignored unless the settings say otherwise.
     RecoveryActivated,
+    /// How an account could be won back has changed (RISC). Ignored unless the settings say otherwise.
     RecoveryInformationChanged,
+    /// All sessions of an account ended (RISC, deprecated).
     SessionsRevoked,
 }
 

@@ -26,8 +26,8 @@ use super::settings::{Action, TransmitterSettings};
 use super::subject::{Lost, Subjects};
 use super::verify::Stream;
 use crate::identity::{
-    Event as Revocation, NotApplied, Party, PartyAnswer, PartySettings, Question, RevocationKind,
-    RevocationSource, Revocations, Saved, Target, Unbelieved,
+    Applied, Event as Revocation, NotApplied, Party, PartyAnswer, PartySettings, Question,
+    RevocationKind, RevocationSource, Revocations, Saved, Target, Unbelieved,
 };
 use crate::model::{Clock, Problem, SecretRef};
 
@@ -320,17 +320,7 @@ impl Transmitter {
             return (Outcome::Past, None);
         }
         revocation.reason = Some(format!("{} by {}", signal.as_str(), self.name()));
-        match self.revocations.apply(revocation).await {
-            // The transmitter keeps what we could not write down.
-            Ok(applied) if applied.saved == Saved::No => (Outcome::Later, None),
-            Ok(applied) if applied.known_already => (Outcome::Replayed, None),
-            Ok(_) => (Outcome::Applied, None),
-            Err(NotApplied::Full(_) | NotApplied::Conflict) => (Outcome::Later, None),
-            Err(NotApplied::Invalid(_)) => {
-                let why = "names somebody as no credential can";
-                refused(Outcome::RefusedRequest, "invalid_request", why)
-            }
-        }
+        of_applied(self.revocations.apply(revocation).await)
     }
 
     /// A revocation of what was issued before. Its id and times depend on the event alone, so that the same event told twice
@@ -514,6 +504,20 @@ fn unbelieved(why: Unbelieved) -> Ended {
         Unbelieved::Audience => (Outcome::RefusedAudience, "invalid_audience"),
     };
     refused(outcome, code, why.as_str())
+}
+
+fn of_applied(applied: Result<Applied, NotApplied>) -> Ended {
+    match applied {
+        // In force, but a restart would forget it: the transmitter has to keep what we could not write down.
+        Ok(applied) if applied.saved == Saved::No => (Outcome::Later, None),
+        Ok(applied) if applied.known_already => (Outcome::Replayed, None),
+        Ok(_) => (Outcome::Applied, None),
+        Err(NotApplied::Full(_) | NotApplied::Conflict) => (Outcome::Later, None),
+        Err(NotApplied::Invalid(_)) => {
+            let why = "names somebody as no credential can";
+            refused(Outcome::RefusedRequest, "invalid_request", why)
+        }
+    }
 }
 
 fn of_lost(lost: Lost) -> Ended {

@@ -26,5 +26,7 @@ mod reload;
 mod requests;
 mod revocation;
 mod secrets;
+mod signals;
 mod start;
+mod transmitter;
 mod world;
