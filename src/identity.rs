@@ -12,7 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `dpop` | proofs of a key, made for one request |
 //! | `possession` | whether whoever sends a bound token has its key |
-//! | `bearer` | the scheme of bearer JWTs |
+//! | `bearer` | the scheme of bearer JWTs, those of Kubernetes service accounts included |
 //! | `certificate` | the scheme of client certificates |
 //! | `api_key` | the scheme of API keys, and the file that holds them |
 //! | `basic` | the scheme of user names and passwords |
@@ -84,6 +84,7 @@ use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
 use self::certificate::{Authorities, Certificate, Clients};
+use self::claims::Rules;
 use self::digest::Digest;
 use self::dpop::Dpop;
 use self::introspection::Introspection;
@@ -110,10 +111,10 @@ pub use revocation::{
 };
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
+    Algorithm, ApiKeySettings, BasicSettings, BoundTo, CacheSettings, Carrier, CertificateSettings,
     ClaimSettings, ClientAuth, ClientSettings, DpopSettings, ForwardedHeader, ForwardedSettings,
-    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, NonceSetting,
-    PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
+    IntrospectionSettings, IssuerSettings, KeyPlace, KubernetesSettings, NameFrom, NameSettings,
+    NonceSetting, PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
     TrustDomainSettings, WithoutCrl,
 };
 pub use statement::Unbelieved;
@@ -126,11 +127,12 @@ fn schemes(
     (certificates, introspection): (Option<Certificate>, Option<Introspection>),
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
-    let issuers = settings.issuers.iter().cloned();
-    let issuers = issuers.zip(sources.iter().cloned());
+    let clusters = settings.kubernetes.iter().map(Rules::of_cluster);
+    let issuers = settings.issuers.iter().cloned().map(Rules::new);
+    let issuers = issuers.chain(clusters).zip(sources.iter().cloned());
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
-        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+        issuers.partition(|(rules, _)| rules.carrier() == Carrier::TransactionToken);
     let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
@@ -250,7 +252,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
                 "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
             );
         }
-        let required = settings.issuers.iter().map(|issuer| issuer.required);
+        let issuers = settings.token_issuers();
+        let required = issuers.iter().map(|issuer| issuer.required);
         let required = required.chain(introspection::key_holders(settings));
         let readiness = Readiness::new(required.map(|required| !required));
         let surroundings = |index| Surroundings {
@@ -259,11 +262,11 @@ impl<P: Send + Sync + 'static> Identity<P> {
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         };
-        let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
+        let mut sources = bearer::key_sources(&issuers, surroundings)?;
         let introspections = Arc::default();
         let opaque = (!settings.introspection.is_empty())
             .then(|| {
-                let after = |index| surroundings(settings.issuers.len() + index);
+                let after = |index| surroundings(issuers.len() + index);
                 Introspection::start(settings, after, &introspections)
             })
             .transpose()?;

@@ -17,7 +17,7 @@ use crate::model::{Arrival, ColdStep, CredentialFault as Fault, Problem, Refusal
 /// The scheme, with all its issuers.
 #[derive(Debug)]
 pub(super) struct BearerJwt {
-    issuers: HashMap<String, Issuer>,
+    issuers: HashMap<Arc<str>, Issuer>,
     /// Whether somebody else can read tokens that are no JWTs.
     leaves_opaque: bool,
 }
@@ -33,13 +33,12 @@ struct Issuer {
 impl BearerJwt {
     /// The scheme over these key sources. `leaves_opaque`: tokens that do not look like a JWT are another scheme's.
     pub(super) fn new(
-        issuers: impl IntoIterator<Item = (IssuerSettings, Arc<KeySource>)>,
+        issuers: impl IntoIterator<Item = (Rules, Arc<KeySource>)>,
         leaves_opaque: bool,
     ) -> Self {
-        let issuers = issuers.into_iter().map(|(settings, keys)| {
-            let rules = Rules::new(settings.clone());
-            (settings.issuer, Issuer { rules, keys })
-        });
+        let issuers = issuers
+            .into_iter()
+            .map(|(rules, keys)| (Arc::clone(rules.issuer()), Issuer { rules, keys }));
         Self {
             issuers: issuers.collect(),
             leaves_opaque,
@@ -180,7 +179,8 @@ pub(super) fn key_sources(
                 sources.push(KeySource::new(issuer.clone(), fetcher, surroundings(index)));
             }
             Err(error) => problems.push(Problem::new(format!(
-                "the keys of `identity.issuers[{index}]` cannot be fetched: the URL {error}"
+                "the keys of the issuer `{}` cannot be fetched: the URL {error}",
+                issuer.issuer
             ))),
         }
     }

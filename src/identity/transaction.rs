@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::bearer::BearerJwt;
 use super::carried::{Carried, Place, Presented, ambiguous, invalid, token68};
+use super::claims::Rules;
 use super::keys::KeySource;
 use super::scheme::{Preparing, Scheme, SchemeName};
-use super::settings::IssuerSettings;
 use super::token::MAX_TOKEN;
 use crate::model::{Arrival, CredentialFault as Fault, Refusal};
 
@@ -23,7 +23,7 @@ pub(super) struct TransactionToken {
 
 impl TransactionToken {
     /// The scheme over these key sources.
-    pub(super) fn new(issuers: impl IntoIterator<Item = (IssuerSettings, Arc<KeySource>)>) -> Self {
+    pub(super) fn new(issuers: impl IntoIterator<Item = (Rules, Arc<KeySource>)>) -> Self {
         Self {
             judge: BearerJwt::new(issuers, false),
         }

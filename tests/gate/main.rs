@@ -9,6 +9,7 @@
 
 mod answers;
 mod api_keys;
+mod assurance;
 mod basic;
 mod caching;
 mod child;
@@ -19,6 +20,7 @@ mod health;
 mod introspection;
 mod issuer;
 mod keys;
+mod kubernetes;
 mod observed;
 mod policies;
 mod provider;

@@ -253,7 +253,7 @@ async fn members_are_mapped_and_judged_as_claims_are() {
     })
     .await;
     let body = with(json!({
-        "realm_access": {"roles": ["viewer"]}, "acr": "gold", "sid": "s", "jti": "j",
+        "realm_access": {"roles": ["viewer"]}, "acr": "gold", "amr": ["mfa"], "sid": "s", "jti": "j",
         "act": {"sub": "bot"},
     }));
     let agent = room.told(&body).await.unwrap();
@@ -261,8 +261,8 @@ async fn members_are_mapped_and_judged_as_claims_are() {
     assert_eq!(agent.scheme, "introspection");
     let alice = agent.on_behalf.unwrap().subject;
     assert_eq!(
-        (&alice.roles[..], alice.assurance),
-        (&["idp:viewer".to_owned()][..], 3)
+        (&alice.roles[..], alice.assurance, alice.mfa),
+        (&["idp:viewer".to_owned()][..], 3, true)
     );
     assert_eq!(alice.scheme, "introspection");
     assert_eq!(
@@ -958,6 +958,7 @@ async fn rehearsals_read_claims_as_the_servers_answers_are_read() {
         audiences: Vec::new(),
         any_audience: true,
         acr_levels: [("gold".to_owned(), 3)].into(),
+        mfa_classes: vec!["gold".to_owned()],
         ..stub.settings()
     };
     let settings = Settings {
@@ -968,7 +969,10 @@ async fn rehearsals_read_claims_as_the_servers_answers_are_read() {
     let claims = claims.as_object().unwrap().clone();
     let reader = super::super::ClaimReader::new(&settings);
     let alice = reader.read(claims, clock().now()).unwrap();
-    assert_eq!((&*alice.subject, alice.assurance), ("alice", 3));
+    assert_eq!(
+        (&*alice.subject, alice.assurance, alice.mfa),
+        ("alice", 3, true)
+    );
 }
 
 #[tokio::test]

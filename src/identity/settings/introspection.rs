@@ -67,6 +67,10 @@ pub struct IntrospectionSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// The `amr` values that say by themselves that the login took more than one factor (`context.token.mfa`).
+    pub mfa_methods: Vec<String>,
+    /// The `acr` values that say the same.
+    pub mfa_classes: Vec<String>,
 }
 
 impl Default for IntrospectionSettings {
@@ -95,6 +99,8 @@ impl Default for IntrospectionSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            mfa_methods: issuer.mfa_methods,
+            mfa_classes: Vec::new(),
         }
     }
 }
@@ -169,6 +175,8 @@ impl IntrospectionSettings {
             actor_issuers: self.actor_issuers.clone(),
             acr_levels: self.acr_levels.clone(),
             amr_levels: self.amr_levels.clone(),
+            mfa_methods: self.mfa_methods.clone(),
+            mfa_classes: self.mfa_classes.clone(),
             ..IssuerSettings::default()
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fetch::key_url;
 use super::{Found, ZERO, plain, seconds};
-use crate::model::Period;
+use crate::model::{Period, SecretRef};
 
 /// One issuer of bearer tokens (JWT, RFC 7519; access tokens by RFC 9068).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -24,6 +24,12 @@ pub struct IssuerSettings {
     pub algorithms: Vec<Algorithm>,
     /// Where the issuer's public keys come from: `discovery`, `{jwks_url: ..}` or `{jwks_file: ..}`.
     pub keys: KeyPlace,
+    /// The certificates (PEM) of the authorities that may vouch for the server of the keys, in place of the system's. The
+    /// file is read for each fetch.
+    pub ca_file: Option<PathBuf>,
+    /// The bearer token that is shown to the server of the keys, where it wants one. It is read for each fetch, and with
+    /// `discovery` shown to the issuer only, and not to another server that its document names.
+    pub key_token: Option<SecretRef>,
     /// Whether Cardea is ready only once this issuer's keys are loaded.
     pub required: bool,
     /// The values accepted in the header `typ`, in any case. Add `JWT` only for an issuer that cannot mark its access
@@ -53,6 +59,11 @@ pub struct IssuerSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// The `amr` values that say by themselves that the login took more than one factor (`context.token.mfa`). RFC 8176
+    /// calls that `mfa`; single methods, however many, are not counted together.
+    pub mfa_methods: Vec<String>,
+    /// The `acr` values that say the same.
+    pub mfa_classes: Vec<String>,
 }
 
 impl Default for IssuerSettings {
@@ -63,6 +74,8 @@ impl Default for IssuerSettings {
             carrier: Carrier::Authorization,
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
             keys: KeyPlace::Discovery,
+            ca_file: None,
+            key_token: None,
             required: true,
             token_types: vec!["at+jwt".into(), "application/at+jwt".into()],
             max_token_lifetime: Period::seconds(24 * 60 * 60),
@@ -76,6 +89,8 @@ impl Default for IssuerSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            mfa_methods: vec!["mfa".into()],
+            mfa_classes: Vec::new(),
         }
     }
 }
@@ -230,6 +245,14 @@ impl IssuerSettings {
             found.say("actor_issuers", why);
         }
         self.claims.check(found);
+        for (field, values) in [
+            ("mfa_methods", &self.mfa_methods),
+            ("mfa_classes", &self.mfa_classes),
+        ] {
+            for value in values {
+                found.text(field, value);
+            }
+        }
         for (field, levels) in [
             ("acr_levels", &self.acr_levels),
             ("amr_levels", &self.amr_levels),
@@ -250,14 +273,25 @@ impl IssuerSettings {
             KeyPlace::JwksFile(path) if path.as_os_str().is_empty() => {
                 return found.say("keys.jwks_file", "must name a file");
             }
-            KeyPlace::JwksFile(_) => return,
+            KeyPlace::JwksFile(_) => {
+                if self.ca_file.is_some() || self.key_token.is_some() {
+                    let why =
+                        "is read from a file, for which `ca_file` and `key_token` have no use";
+                    found.say("keys", why);
+                }
+                return;
+            }
         };
+        let unnamed = |path: &PathBuf| path.as_os_str().is_empty();
+        if self.ca_file.as_ref().is_some_and(unnamed) {
+            found.say("ca_file", "must name a file");
+        }
         if let Err(error) = key_url(url) {
             found.say(field, error.to_string());
         }
     }
 
-    fn check_times(&self, found: &mut Found) {
+    pub(super) fn check_times(&self, found: &mut Found) {
         let day = 24 * 60 * 60;
         found.between(
             "max_token_lifetime",
