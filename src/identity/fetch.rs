@@ -127,13 +127,13 @@ impl Fetcher {
         Ok(Self { access, place })
     }
 
-    /// By a discovery document of another kind than OpenID providers have.
-    pub(super) fn by_document(issuer: &str, document: Url, client: Client) -> Self {
-        let place = Place::Discovery {
-            issuer: issuer.to_owned(),
-            document,
-        };
-        Self { client, place }
+    /// The same, by a discovery document of another kind than OpenID providers have.
+    pub(super) fn by_document(settings: &IssuerSettings, document: Url, client: Client) -> Self {
+        let issuer = settings.issuer.clone();
+        Self {
+            access: Access::new(settings, client),
+            place: Place::Discovery { issuer, document },
+        }
     }
 
     /// Whether a look costs next to nothing, so that changes can be watched for.

@@ -102,7 +102,7 @@ impl Party {
         };
         let fetcher = match &settings.keys {
             KeyPlace::Discovery => ssf_document(&settings.issuer)
-                .map(|document| Fetcher::by_document(&settings.issuer, document, client.clone())),
+                .map(|document| Fetcher::by_document(&keys, document, client.clone())),
             KeyPlace::JwksUrl(_) | KeyPlace::JwksFile(_) => Fetcher::new(&keys, client.clone()),
         };
         let fetcher = fetcher.map_err(|error| {

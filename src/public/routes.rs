@@ -72,10 +72,10 @@ async fn events(
         content_type: only(CONTENT_TYPE),
         body,
     };
-    answer(take(delivery).await)
+    answer(&take(delivery).await)
 }
 
-fn answer(receipt: Receipt) -> Response {
+fn answer(receipt: &Receipt) -> Response {
     match receipt {
         Receipt::Taken => StatusCode::ACCEPTED.into_response(),
         Receipt::Unknown => StatusCode::NOT_FOUND.into_response(),

@@ -123,21 +123,21 @@ impl Said {
     }
 
     fn question(&self, settings: &PollSettings) -> Value {
-        let mut question = json!({
-            "maxEvents": settings.max_events,
-            "returnImmediately": !settings.long_poll,
-        });
+        let mut question = Map::new();
+        question.insert("maxEvents".into(), settings.max_events.into());
+        question.insert("returnImmediately".into(), (!settings.long_poll).into());
         if !self.acknowledged.is_empty() {
-            question["ack"] = self.acknowledged.clone().into();
+            question.insert("ack".into(), self.acknowledged.clone().into());
         }
         if !self.refused.is_empty() {
             let refused = self.refused.iter().map(|(jti, refused)| {
                 let why = json!({ "err": refused.code, "description": refused.description });
                 (jti.clone(), why)
             });
-            question["setErrs"] = refused.collect::<Map<_, _>>().into();
+            let refused: Map<_, _> = refused.collect();
+            question.insert("setErrs".into(), refused.into());
         }
-        question
+        question.into()
     }
 }
 

@@ -304,8 +304,8 @@ mod tests {
         Subjects::new(&settings)
     }
 
-    fn found(subjects: &Subjects, subject: Value, whom: Whom) -> Result<Value, Lost> {
-        let targets = subjects.targets(&subject, whom)?;
+    fn found(subjects: &Subjects, subject: impl Into<Value>, whom: Whom) -> Result<Value, Lost> {
+        let targets = subjects.targets(&subject.into(), whom)?;
         Ok(serde_json::to_value(targets).unwrap())
     }
 

@@ -125,7 +125,8 @@ impl Transmitter {
     }
 
     /// The claims of an event, but for these changes.
-    pub(crate) fn claims(&self, uri: &str, event: Value, changes: Value) -> Value {
+    pub(crate) fn claims(&self, uri: &str, event: impl Into<Value>, changes: Value) -> Value {
+        let event = event.into();
         let claims = json!({
             "iss": self.issuer(), "aud": [US], "iat": now(), "jti": unique(), "txn": "t",
             "sub_id": { "format": "iss_sub", "iss": ISSUER, "sub": "alice" },
@@ -399,15 +400,15 @@ impl Push<'_> {
     /// Sends a body: the status and the error's code.
     pub(crate) fn send(&self, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.to).unwrap();
-        let mut head = format!(
-            "POST /ssf/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {}\r\ncontent-length: {}\r\n",
+        let authorization = self
+            .authorization
+            .map_or_else(String::new, |value| format!("authorization: {value}\r\n"));
+        let head = format!(
+            "POST /ssf/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {}\r\ncontent-length: {}\r\n{authorization}",
             self.name,
             self.content_type,
             body.len()
         );
-        if let Some(value) = self.authorization {
-            head += &format!("authorization: {value}\r\n");
-        }
         // One that is too long is answered before it was all sent.
         let _cut = write!(stream, "{head}\r\n{body}");
         let mut text = String::new();

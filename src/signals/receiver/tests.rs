@@ -104,7 +104,8 @@ impl House {
 }
 
 /// The claims of an event about alice.
-fn claims(uri: &str, event: Value, changes: Value) -> Value {
+fn claims(uri: &str, event: impl Into<Value>, changes: Value) -> Value {
+    let event = event.into();
     let claims = json!({
         "iss": IDP, "aud": US, "jti": "1", "iat": NOW - 5, "sub_id": alice(), "events": { uri: event },
     });
@@ -147,129 +148,81 @@ fn second(second: i64) -> String {
     Timestamp::from_second(second).unwrap().to_string()
 }
 
+/// What an event about alice's session `s1` takes back, and up to when.
+enum Back {
+    /// What she was issued before it happened.
+    Happened,
+    /// What she was issued before it was told.
+    Told,
+    /// All she has and gets.
+    ForGood,
+    /// The session, whenever issued.
+    Session,
+}
+
 #[tokio::test]
 async fn each_type_of_event_takes_back_what_it_should() {
-    let subject = json!({ "subject": { "issuer": IDP, "subject": "alice" } });
-    let session = json!({ "session": { "issuer": IDP, "session_id": "s1" } });
-    let both = json!({
-        "sub_id": { "format": "complex", "user": alice(), "session": { "format": "opaque", "id": "s1" } },
-    });
-    let at = json!({ "event_timestamp": NOW - 100 });
-    let (happened, told) = (second(NOW - 99), second(NOW - 4));
-    let for_good = "9999-12-30T22:00:00.999999999Z";
-    let high =
-        json!({ "current_level": "HIGH", "principal": "USER", "event_timestamp": NOW - 100 });
-    let gone = json!({ "current_status": "not-compliant", "event_timestamp": NOW - 100 });
-    for (uri, event, changes, target, before) in [
-        (
-            "caep/session-revoked",
-            &at,
-            json!({}),
-            &subject,
-            happened.as_str(),
-        ),
-        (
-            "caep/session-revoked",
-            &at,
-            both.clone(),
-            &session,
-            for_good,
-        ),
-        (
-            "caep/token-claims-change",
-            &at,
-            json!({}),
-            &subject,
-            &happened,
-        ),
-        (
-            "caep/credential-change",
-            &at,
-            both.clone(),
-            &subject,
-            &happened,
-        ),
-        (
-            "caep/assurance-level-change",
-            &at,
-            json!({}),
-            &subject,
-            &happened,
-        ),
-        (
-            "caep/device-compliance-change",
-            &gone,
-            json!({}),
-            &subject,
-            &told,
-        ),
-        (
-            "caep/device-compliance-change",
-            &gone,
-            both.clone(),
-            &session,
-            for_good,
-        ),
-        ("caep/risk-level-change", &high, both, &subject, &told),
-        (
-            "risc/account-disabled",
-            &json!({}),
-            json!({}),
-            &subject,
-            for_good,
-        ),
-        (
-            "risc/account-purged",
-            &json!({}),
-            json!({}),
-            &subject,
-            for_good,
-        ),
+    use Back::{ForGood, Happened, Session, Told};
+    let none = json!({});
+    let high = |principal: &str| json!({ "current_level": "HIGH", "principal": principal });
+    for (uri, event, back) in [
+        ("caep/session-revoked", none.clone(), Session),
+        ("caep/token-claims-change", none.clone(), Session),
+        ("caep/credential-change", none.clone(), Happened),
+        ("caep/assurance-level-change", none.clone(), Session),
+        ("caep/device-compliance-change", none.clone(), Session),
+        ("caep/risk-level-change", high("SESSION"), Session),
+        ("caep/risk-level-change", high("USER"), Told),
+        ("risc/account-disabled", none.clone(), ForGood),
+        ("risc/account-purged", none.clone(), ForGood),
         (
             "risc/account-credential-change-required",
-            &at,
-            json!({}),
-            &subject,
-            &told,
+            none.clone(),
+            Told,
         ),
-        (
-            "risc/credential-compromise",
-            &at,
-            json!({}),
-            &subject,
-            &told,
-        ),
-        (
-            "risc/sessions-revoked",
-            &json!({}),
-            json!({ "toe": NOW - 100 }),
-            &subject,
-            &happened,
-        ),
-        (
-            "risc/identifier-recycled",
-            &json!({}),
-            json!({}),
-            &subject,
-            &told,
-        ),
+        ("risc/credential-compromise", none.clone(), Told),
+        ("risc/sessions-revoked", none.clone(), Happened),
+        ("risc/identifier-recycled", none, Happened),
     ] {
-        let house = House::new();
-        let transmitter = house.transmitter(|_| {});
-        let uri = uri.replace("caep/", CAEP).replace("risc/", RISC);
-        let text = house.event(&claims(&uri, event.clone(), changes));
-        assert_eq!(take(&transmitter, &text).await, Taken::Done, "{uri}");
-        let [event] = &house.in_force()[..] else {
-            panic!("{uri}: {:?}", house.in_force());
-        };
-        assert_eq!(&event["target"], target, "{uri}");
-        assert_eq!(event["issued_before"], before, "{uri}");
-        assert_eq!(event["source"], "ssf");
-        assert!(
-            event["reason"].as_str().unwrap().ends_with(" by idp"),
-            "{event}"
-        );
+        let of_session = json!({
+            "toe": NOW - 100,
+            "sub_id": { "user": alice(), "session": { "format": "opaque", "id": "s1" } },
+        });
+        assert_takes_back(uri, (&event, of_session), &back).await;
     }
+    // Where no session is named, all of the user's up to then.
+    let at = json!({ "event_timestamp": NOW - 100 });
+    for (uri, back) in [
+        ("caep/session-revoked", Happened),
+        ("caep/assurance-level-change", Happened),
+        ("caep/device-compliance-change", Told),
+    ] {
+        assert_takes_back(uri, (&at, json!({})), &back).await;
+    }
+}
+
+async fn assert_takes_back(uri: &str, (event, changes): (&Value, Value), back: &Back) {
+    let house = House::new();
+    let transmitter = house.transmitter(|_| {});
+    let uri = uri.replace("caep/", CAEP).replace("risc/", RISC);
+    let text = house.event(&claims(&uri, event.clone(), changes));
+    assert_eq!(take(&transmitter, &text).await, Taken::Done, "{uri}");
+    let subject = json!({ "subject": { "issuer": IDP, "subject": "alice" } });
+    let session = json!({ "session": { "issuer": IDP, "session_id": "s1" } });
+    let (target, before) = match back {
+        Back::Happened => (subject, second(NOW - 99)),
+        Back::Told => (subject, second(NOW - 4)),
+        Back::ForGood => (subject, Revocation::FOR_GOOD.to_string()),
+        Back::Session => (session, Revocation::FOR_GOOD.to_string()),
+    };
+    let [event] = &house.in_force()[..] else {
+        panic!("{uri}: {:?}", house.in_force());
+    };
+    assert_eq!(event["target"], target, "{uri}");
+    assert_eq!(event["issued_before"], before, "{uri}");
+    assert_eq!(event["source"], "ssf");
+    let reason = event["reason"].as_str().unwrap();
+    assert!(reason.ends_with(" by idp"), "{reason}");
 }
 
 #[tokio::test]
