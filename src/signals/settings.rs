@@ -30,8 +30,8 @@ pub struct TransmitterSettings {
     pub issuer: String,
     /// Who Cardea is to it: an event must name one of them in `aud`, to the letter. Must be set.
     pub audiences: Vec<String>,
-    /// Where its public keys come from: `discovery` (its `/.well-known/ssf-configuration`), `{jwks_url: ..}` or
-    /// `{jwks_file: ..}`.
+    /// Where its public keys come from: `discovery`, `{jwks_url: ..}` or `{jwks_file: ..}`. Discovery asks a transmitter
+    /// for its `/.well-known/ssf-configuration`, and not for the document of OpenID providers.
     pub keys: KeyPlace,
     /// The signature algorithms accepted. Only asymmetric ones exist here.
     pub algorithms: Vec<Algorithm>,
@@ -49,12 +49,13 @@ pub struct TransmitterSettings {
     pub subject_issuers: Vec<String>,
     /// Issuers that its events call otherwise than tokens do: the name in events, and the name in tokens.
     pub issuer_names: BTreeMap<String, String>,
-    /// What identifiers mean that name no issuer. Those that are not listed mean nobody. They are taken for names that the
-    /// one issuer in `subject_issuers` gives, so there must be no more than one.
+    /// What identifiers mean that name no issuer: `subject` or `session`, for each of `opaque`, `email`, `phone_number`,
+    /// `account`, `did` and `uri`. Those that are not listed mean nobody. They are taken for names that the one issuer in
+    /// `subject_issuers` gives, so there must be no more than one.
     pub identifiers: BTreeMap<Identifier, Meaning>,
     /// What the identifier of a device means. Without it, events about a device alone name nobody.
     pub devices: Option<DeviceMeaning>,
-    /// What becomes of events, by type. Those that are not listed are applied, but for `identifier-changed`,
+    /// What becomes of events, by the last part of their type: `apply` or `ignore`. Those that are not listed are applied, but for `identifier-changed`,
     /// `recovery-activated` and `recovery-information-changed`, which are ignored.
     pub on: BTreeMap<Signal, Action>,
     /// How far its clock may be ahead of ours. At most `5m`. How old an event is does not matter: late is better than never.
