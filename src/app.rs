@@ -5,6 +5,7 @@
 
 mod replication;
 mod revocations;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
 use crate::public::{Public, Services};
+use crate::signals::Signals;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
@@ -41,6 +43,8 @@ pub struct App {
     workers: Vec<JoinHandle<()>>,
     closing: CancellationToken,
     pipeline: Arc<Pipeline>,
+    /// It stops with the application, and is shared with what serves and observes.
+    _signals: Arc<Signals>,
     check_address: Local,
     admin_address: Option<SocketAddr>,
     public_address: Option<SocketAddr>,
@@ -112,12 +116,16 @@ impl App {
             background.handle(),
         )?;
         let closing = CancellationToken::new();
-        observe(&pipeline, replication.as_ref());
+        let signals = signals::start(config, &pipeline, background.handle())?;
+        observe(&pipeline, replication.as_ref(), &signals);
         watch_introspections(&pipeline);
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
-        let services = Services::default();
+        let services = Services {
+            events: signals::taker(&signals),
+            ..Services::default()
+        };
         let public = background.block_on(Public::bind(&config.public, services))?;
         let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
         if let Some(public) = public {
@@ -150,6 +158,7 @@ impl App {
             workers,
             closing,
             pipeline,
+            _signals: signals,
             check_address,
             admin_address,
             public_address,
@@ -384,15 +393,17 @@ fn readiness(pipeline: &Pipeline) -> Readiness {
 }
 
 /// Tells telemetry what to look at when metrics are read.
-fn observe(pipeline: &Arc<Pipeline>, replication: Option<&Replication>) {
+fn observe(pipeline: &Arc<Pipeline>, replication: Option<&Replication>, signals: &Arc<Signals>) {
     let seen: std::sync::Weak<Pipeline> = Arc::downgrade(pipeline);
     let shared = replication.map(Replication::seen);
+    let signals = Arc::downgrade(signals);
     pipeline.telemetry.observe(move || {
-        let Some(pipeline) = seen.upgrade() else {
+        let (Some(pipeline), Some(signals)) = (seen.upgrade(), signals.upgrade()) else {
             return Observation::default();
         };
         Observation {
             shared: shared.as_ref().and_then(|shared| shared()),
+            signals: signals::seen(&signals),
             ..observation(&pipeline)
         }
     });
@@ -438,6 +449,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         observed_operations: snapshots.current().map_or(0, |snapshot| {
             u64::try_from(snapshot.inventory.observed().count()).unwrap_or(u64::MAX)
         }),
+        ..Observation::default()
     }
 }
 

@@ -13,6 +13,7 @@
 //! | 3 | [`admin`] | what do operators read? |
 //! | 3 | [`public`] | what do other services fetch and send? |
 //! | 2 | [`pipeline`] | the road, the snapshot it is walked with, and how a changed one takes its place |
+//! | 2 | [`signals`] | what do others say of those who ask? |
 //! | 1 | [`inventory`] | which documented operation is it? |
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
@@ -38,6 +39,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod public;
 pub mod rehearsal;
+pub mod signals;
 pub mod state;
 pub mod telemetry;
 pub mod web;

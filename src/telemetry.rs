@@ -35,7 +35,9 @@ mod operations;
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen, SharedSeen};
+pub use observed::{
+    BundleInForce, IssuerKeys, Observation, RevocationsSeen, SharedSeen, StreamSeen,
+};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};

@@ -4,6 +4,7 @@
 
 mod revocations;
 mod shared;
+mod signals;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,7 @@ use crate::model::SnapshotId;
 
 pub use revocations::RevocationsSeen;
 pub use shared::SharedSeen;
+pub use signals::StreamSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -39,6 +41,8 @@ pub struct Observation {
     pub revocations: RevocationsSeen,
     /// What other replicas tell; `None` where there is no shared state.
     pub shared: Option<SharedSeen>,
+    /// The transmitters of security events.
+    pub signals: Vec<StreamSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -106,6 +110,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_bundle(meter, observer);
     revocations::register(meter, observer);
     shared::register(meter, observer);
+    signals::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {

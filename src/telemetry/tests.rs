@@ -448,6 +448,16 @@ async fn gauges_ask_the_application() {
             received: 3,
             dropped: vec![("version", 4)],
         }),
+        signals: vec![StreamSeen {
+            transmitter: "idp".into(),
+            events: vec![("session-revoked", "applied", 6)],
+            verified: Some(Duration::from_secs(11)),
+            alive: Some(false),
+            enabled: true,
+            polled: Some(Duration::from_secs(12)),
+            poll_failures: Some(5),
+            keys_age: Some(Duration::from_secs(13)),
+        }],
         remembered_judgements: 8,
         shadow_disagreements: 1,
         shadow_dropped: 2,
@@ -479,6 +489,13 @@ async fn gauges_ask_the_application() {
         "cardea_revocations_refused_total 1",
         "cardea_revocations_unsaved 1",
         "cardea_observed_operations 4",
+        r#"cardea_signals_total{event="session-revoked",outcome="applied",transmitter="idp"} 6"#,
+        r#"cardea_signals_stream_verified_age_seconds{transmitter="idp"} 11"#,
+        r#"cardea_signals_stream_alive{transmitter="idp"} 0"#,
+        r#"cardea_signals_stream_enabled{transmitter="idp"} 1"#,
+        r#"cardea_signals_poll_age_seconds{transmitter="idp"} 12"#,
+        r#"cardea_signals_poll_failures_total{transmitter="idp"} 5"#,
+        r#"cardea_signals_keys_age_seconds{transmitter="idp"} 13"#,
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

@@ -35,5 +35,7 @@ mod revocation;
 mod rows;
 mod secrets;
 mod shared;
+mod signals;
 mod start;
+mod transmitter;
 mod world;
