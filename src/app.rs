@@ -4,7 +4,9 @@
 //! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
 
 mod minted;
+mod replication;
 mod revocations;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::replication::Replication;
 use crate::admin::{Admin, Readiness, Views};
 use crate::config::Config;
 use crate::context::Context;
@@ -28,6 +31,7 @@ use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
 use crate::public::{Public, Services};
+use crate::signals::Signals;
 use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
@@ -40,10 +44,13 @@ pub struct App {
     workers: Vec<JoinHandle<()>>,
     closing: CancellationToken,
     pipeline: Arc<Pipeline>,
+    /// It stops with the application, and is shared with what serves and observes.
+    _signals: Arc<Signals>,
     check_address: Local,
     admin_address: Option<SocketAddr>,
     public_address: Option<SocketAddr>,
     ready: watch::Receiver<bool>,
+    _replication: Option<Replication>,
 }
 
 impl Decide for Pipeline {
@@ -104,14 +111,22 @@ impl App {
             mint: minted::start(config.mint.as_ref(), &clock, background.handle())?,
             clock,
         });
+        let replication = Replication::start(
+            &config.state,
+            pipeline.identity.revocations(),
+            &pipeline.clock,
+            background.handle(),
+        )?;
         let closing = CancellationToken::new();
-        observe(&pipeline);
+        let signals = signals::start(config, &pipeline, background.handle())?;
+        observe(&pipeline, replication.as_ref(), &signals);
         watch_introspections(&pipeline);
         let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
         let admin_address = admin.local_addr().ok();
         background.spawn(admin.serve(closing.clone()));
         let services = Services {
             key_set: pipeline.mint.as_ref().map(minted::key_set),
+            events: signals::taker(&signals),
             ..Services::default()
         };
         let public = background.block_on(Public::bind(&config.public, services))?;
@@ -146,10 +161,12 @@ impl App {
             workers,
             closing,
             pipeline,
+            _signals: signals,
             check_address,
             admin_address,
             public_address,
             ready,
+            _replication: replication,
         })
     }
 
@@ -379,13 +396,19 @@ fn readiness(pipeline: &Pipeline) -> Readiness {
 }
 
 /// Tells telemetry what to look at when metrics are read.
-fn observe(pipeline: &Arc<Pipeline>) {
+fn observe(pipeline: &Arc<Pipeline>, replication: Option<&Replication>, signals: &Arc<Signals>) {
     let seen: std::sync::Weak<Pipeline> = Arc::downgrade(pipeline);
+    let shared = replication.map(Replication::seen);
+    let signals = Arc::downgrade(signals);
     pipeline.telemetry.observe(move || {
-        let Some(pipeline) = seen.upgrade() else {
+        let (Some(pipeline), Some(signals)) = (seen.upgrade(), signals.upgrade()) else {
             return Observation::default();
         };
-        observation(&pipeline)
+        Observation {
+            shared: shared.as_ref().and_then(|shared| shared()),
+            signals: signals::seen(&signals),
+            ..observation(&pipeline)
+        }
     });
 }
 
@@ -406,6 +429,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         issuer: set.issuer.into(),
         age: set.age,
         failures: set.fetch_errors,
+        left_out: u64::try_from(set.left_out.len()).unwrap_or(u64::MAX),
     });
     Observation {
         ready: snapshots.current().is_some() && identity.ready(),
@@ -422,12 +446,14 @@ fn observation(pipeline: &Pipeline) -> Observation {
         cached_tokens: identity.figures().entries,
         revocations: revocations::seen(identity.revocations()),
         minted: pipeline.mint.as_deref().map(minted::seen),
+        shared: None,
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),
         observed_operations: snapshots.current().map_or(0, |snapshot| {
             u64::try_from(snapshot.inventory.observed().count()).unwrap_or(u64::MAX)
         }),
+        ..Observation::default()
     }
 }
 

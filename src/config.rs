@@ -9,7 +9,7 @@ use crate::envoy::{AnswerSettings, Answers, ListenSettings, RequestSettings};
 use crate::model::{Problem, yaml};
 use crate::pipeline::BundleSettings;
 use crate::policy::DecisionSettings;
-use crate::{admin, context, envoy, identity, mint, public, telemetry};
+use crate::{admin, context, envoy, identity, mint, public, signals, state, telemetry};
 
 /// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -27,6 +27,10 @@ pub struct Config {
     pub request: RequestSettings,
     /// Whose tokens are believed.
     pub identity: identity::Settings,
+    /// What replicas tell one another.
+    pub state: state::Settings,
+    /// Whose security events are received.
+    pub signals: signals::Settings,
     /// What circumstances are told from.
     pub context: context::Settings,
     /// How decisions are made.
@@ -81,6 +85,8 @@ impl Config {
             self.request.problems(),
             envoy::problems_between(&self.request, &self.listen),
             self.identity.problems(),
+            self.state.problems(),
+            self.signals.problems(self.public.address.is_some()),
             self.context.problems(),
             self.decisions.problems(),
             self.answer.problems(),

@@ -20,7 +20,7 @@
 //! | `introspection` | the scheme of opaque bearer tokens, whose server is asked |
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
-//! | `statement` | what a known party signed that is no credential |
+//! | `statement`, `party` | what a known party signed that is no credential, and such parties beside the issuers |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
@@ -51,6 +51,7 @@ mod ground;
 mod introspection;
 mod jwk;
 mod keys;
+mod party;
 mod possession;
 mod ready;
 mod revocation;
@@ -103,6 +104,7 @@ pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
+pub use party::{Answer as PartyAnswer, Party, PartySettings, Question};
 pub use revocation::{
     Applied, Change, Event, Kind as RevocationKind, Lives, NotApplied, RevocationFigures,
     Revocations, Saved, Source as RevocationSource, Target,
@@ -115,6 +117,7 @@ pub use settings::{
     NonceSetting, PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
     TrustDomainSettings, WithoutCrl,
 };
+pub use statement::Unbelieved;
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.

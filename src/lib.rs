@@ -13,11 +13,13 @@
 //! | 3 | [`admin`] | what do operators read? |
 //! | 3 | [`public`] | what do other services fetch and send? |
 //! | 2 | [`pipeline`] | the road, the snapshot it is walked with, and how a changed one takes its place |
+//! | 2 | [`signals`] | what do others say of those who ask? |
 //! | 1 | [`inventory`] | which documented operation is it? |
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
 //! | 1 | [`mint`] | what may the upstream believe of the caller? |
+//! | 1 | [`state`] | what do other replicas know? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
 //! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |
@@ -39,5 +41,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod public;
 pub mod rehearsal;
+pub mod signals;
+pub mod state;
 pub mod telemetry;
 pub mod web;

@@ -49,7 +49,7 @@ pub use period::{Period, PeriodError};
 pub use problem::{Problem, line_and_column};
 pub use query::{Query, QueryError};
 pub use reason::{CredentialFault, Reason, Refusal, Severity, StepUp};
-pub use remote::{is_loopback, remote_url};
+pub use remote::{is_loopback, remote_url, without_query};
 pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };

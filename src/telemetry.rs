@@ -24,6 +24,7 @@ use crate::model::{Decision, Problem};
 pub mod collector;
 pub mod logs;
 pub mod metrics;
+pub mod panics;
 pub mod traces;
 
 mod counted;
@@ -34,7 +35,9 @@ mod operations;
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, MintSeen, Observation, RevocationsSeen};
+pub use observed::{
+    BundleInForce, IssuerKeys, MintSeen, Observation, RevocationsSeen, SharedSeen, StreamSeen,
+};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};

@@ -8,6 +8,9 @@
     reason = "the source is read, which nobody waits for"
 )]
 
+#[path = "layers/attacks.rs"]
+mod attacks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -25,10 +28,11 @@ const LAYERS: [&[&str]; 8] = [
         "context",
         "policy",
         "mint",
+        "state",
         "telemetry",
         "web",
     ],
-    &["pipeline"],
+    &["pipeline", "signals"],
     &["envoy", "admin", "public"],
     &["rehearsal"],
     &["config"],
@@ -38,7 +42,7 @@ const LAYERS: [&[&str]; 8] = [
 
 /// Crates (by the beginning of their names) that only some modules may name, in code. Where a module is listed, so is
 /// everything below it.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("cedar", &["policy"]),
     // Exporters speak OTLP, whose metadata and TLS settings are tonic's types.
     ("tonic", &["envoy", "telemetry::collector"]),
@@ -46,6 +50,8 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("prost", &["envoy", "rehearsal"]),
     // What certificates say is read in one place.
     ("x509", &["identity::certificate"]),
+    // What is said to a shared state is said in one place.
+    ("redis", &["state"]),
     // What only computes needs no runtime. A proof waits for a solver.
     (
         "tokio",
@@ -59,6 +65,8 @@ const CRATES: [(&str, &[&str]); 5] = [
             "pipeline",
             "policy::proof",
             "public",
+            "state",
+            "signals",
             "telemetry",
             "web",
         ],

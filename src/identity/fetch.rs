@@ -5,6 +5,7 @@
 
 mod access;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,9 +59,9 @@ pub(super) enum FetchError {
     /// The discovery document names no URL of keys that may be asked.
     #[error("`{0}` names no acceptable `jwks_uri`")]
     NoKeys(String),
-    /// The discovery document names no URL where tokens may be asked about.
-    #[error("`{0}` names no acceptable `introspection_endpoint`")]
-    NoEndpoint(String),
+    /// The discovery document names no URL of that name that may be asked.
+    #[error("`{0}` names no acceptable `{1}`")]
+    NoEndpoint(String, &'static str),
     /// Longer than [`TIME_LIMIT`].
     #[error("it took longer than 5 seconds")]
     TooSlow,
@@ -103,11 +104,22 @@ pub(super) struct Fetcher {
     place: Place,
 }
 
-#[derive(Debug)]
 enum Place {
     Discovery { issuer: String, document: Url },
     Url(Url),
     File(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, shown) = match self {
+            Self::Discovery { document, .. } => ("Discovery", name(document)),
+            Self::Url(url) => ("Url", name(url)),
+            Self::File(path) => ("File", path.display().to_string()),
+        };
+        f.debug_tuple(kind).field(&shown).finish()
+    }
 }
 
 impl Fetcher {
@@ -125,6 +137,15 @@ impl Fetcher {
         };
         let access = Access::new(settings, client);
         Ok(Self { access, place })
+    }
+
+    /// The same, by a discovery document of another kind than OpenID providers have.
+    pub(super) fn by_document(settings: &IssuerSettings, document: Url, client: Client) -> Self {
+        let issuer = settings.issuer.clone();
+        Self {
+            access: Access::new(settings, client),
+            place: Place::Discovery { issuer, document },
+        }
     }
 
     /// Whether a look costs next to nothing, so that changes can be watched for.
@@ -177,7 +198,22 @@ pub(super) async fn introspection_endpoint(
     let alias = members.get("mtls_endpoint_aliases").filter(|_| mutual);
     let alias = alias.and_then(|places| places.get("introspection_endpoint"));
     acceptable(alias.or(members.get("introspection_endpoint")), &document)
-        .ok_or_else(|| FetchError::NoEndpoint(name(&document)))
+        .ok_or_else(|| FetchError::NoEndpoint(name(&document), "introspection_endpoint"))
+}
+
+/// A URL that an issuer's discovery document names, asked for now.
+///
+/// # Errors
+/// [`FetchError`] where the document cannot be had or names no such URL that may be asked.
+pub(super) async fn endpoint(
+    client: &Client,
+    (issuer, document): (&str, &Url),
+    member: &'static str,
+) -> Result<Url, FetchError> {
+    let text = get(client, document).await?;
+    let members = members(&text, issuer, document)?;
+    acceptable(members.get(member), document)
+        .ok_or_else(|| FetchError::NoEndpoint(name(document), member))
 }
 
 async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
@@ -227,6 +263,21 @@ fn discovery_document(issuer: &str) -> Result<Url, FetchError> {
     // OIDC Discovery 1.0, section 4.1: a final `/` goes before the path is appended.
     let base = issuer.trim_end_matches('/');
     key_url(&format!("{base}/.well-known/openid-configuration"))
+}
+
+/// Where a transmitter of security events describes itself: the name stands before the path of its issuer (OpenID Shared
+/// Signals Framework 1.0, section 7.2).
+///
+/// # Errors
+/// [`FetchError::Url`] where the issuer is no URL that may be asked.
+pub(super) fn ssf_document(issuer: &str) -> Result<Url, FetchError> {
+    let mut document = key_url(issuer)?;
+    if document.query().is_some() {
+        return Err(FetchError::Url);
+    }
+    let path = document.path().trim_end_matches('/').to_owned();
+    document.set_path(&format!("/.well-known/ssf-configuration{path}"));
+    Ok(document)
 }
 
 /// Where a discovery document says the keys are.
@@ -317,6 +368,29 @@ mod tests {
         }
         assert!(named(far, "https://keys.example/all").is_ok());
         assert!(named("http://127.0.0.1:1/x", "http://127.0.0.1:2/keys").is_ok());
+    }
+
+    #[test]
+    fn a_transmitter_describes_itself_before_the_path_of_its_issuer() {
+        for (issuer, document) in [
+            (
+                "https://tr.example",
+                "https://tr.example/.well-known/ssf-configuration",
+            ),
+            (
+                "https://tr.example/",
+                "https://tr.example/.well-known/ssf-configuration",
+            ),
+            (
+                "https://tr.example/a/b/",
+                "https://tr.example/.well-known/ssf-configuration/a/b",
+            ),
+        ] {
+            assert_eq!(ssf_document(issuer).unwrap().as_str(), document);
+        }
+        for bad in ["tr.example", "http://tr.example", "https://tr.example/?a=b"] {
+            assert_eq!(ssf_document(bad), Err(FetchError::Url), "{bad}");
+        }
     }
 
     #[tokio::test]

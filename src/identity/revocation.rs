@@ -115,7 +115,7 @@ impl Revocations {
                 Ok(self.settle(applied, Change::Revoke(event)).await)
             }
             Change::Lift(id) => {
-                let lifted = self.take(&id, Source::Peer);
+                let lifted = self.take(&id, Timestamp::MAX, Source::Peer);
                 let applied = Applied {
                     id: id.clone(),
                     evicted: 0,
@@ -129,7 +129,17 @@ impl Revocations {
 
     /// Takes an event out of force, and tells subscribers; `None` where there is no such event.
     pub async fn lift(&self, id: &str, source: Source) -> Option<Saved> {
-        if !self.take(id, source) {
+        self.lift_told_before(id, Timestamp::MAX, source).await
+    }
+
+    /// The same for an event that was told before `later`: one told since then stays in force.
+    pub async fn lift_told_before(
+        &self,
+        id: &str,
+        later: Timestamp,
+        source: Source,
+    ) -> Option<Saved> {
+        if !self.take(id, later, source) {
             return None;
         }
         let change = Change::Lift(id.to_owned());
@@ -155,10 +165,25 @@ impl Revocations {
         events
     }
 
+    /// The event of this id, as it is in force.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Event> {
+        let now = self.clock.now();
+        let table = self.read_table();
+        let entry = table.find(id).filter(|entry| entry.holds(now))?;
+        Some(entry.event.clone())
+    }
+
     /// An event about `target`, told now, with the usual times: see [`Lives`].
     #[must_use]
     pub fn event(&self, target: Target, source: Source) -> Event {
         self.lives.event(target, source, self.clock.now())
+    }
+
+    /// The same, told at another time: by a party whose clock says so, for instance.
+    #[must_use]
+    pub fn event_told_at(&self, target: Target, source: Source, at: Timestamp) -> Event {
+        self.lives.event(target, source, at)
     }
 
     /// Reads an event as an operator asks for it: a JSON object with `target`, and `id`, `issued_before`, `expires_at`,
@@ -260,9 +285,9 @@ impl Revocations {
         Ok((applied, event))
     }
 
-    fn take(&self, id: &str, source: Source) -> bool {
+    fn take(&self, id: &str, later: Timestamp, source: Source) -> bool {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let taken = table.remove(id);
+        let taken = table.remove_told_before(id, later);
         drop(table);
         if let Some(entry) = &taken {
             let target = &entry.event.target;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::denial::Denial;
 use super::ground::Ground;
 use super::keys::KeySource;
 use super::token::Token;
@@ -51,13 +52,15 @@ impl std::fmt::Debug for Statement {
 
 /// Why a statement is not believed: the end of a sentence for operators, which quotes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unbelieved {
+pub enum Unbelieved {
     /// It is no JWS in its one reading.
     Unreadable(&'static str),
     /// It is of another type.
     Type,
-    /// Its key cannot be had: not now, or not at all.
+    /// Its issuer was asked just now and has no such key.
     Key,
+    /// Its key cannot be had now. Later it may be.
+    KeysAway,
     /// Its signature does not match.
     Signature,
     /// It is another party's.
@@ -68,11 +71,13 @@ pub(super) enum Unbelieved {
 
 impl Unbelieved {
     /// The end of the sentence.
-    pub(super) fn as_str(self) -> &'static str {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable(why) => why,
             Self::Type => "is a token of another type",
-            Self::Key => "names a key that cannot be had",
+            Self::Key => "names a key that its issuer does not have",
+            Self::KeysAway => "names a key that cannot be had now",
             Self::Signature => "has a signature that does not match",
             Self::Issuer => "is another issuer's",
             Self::Audience => "is for somebody else",
@@ -104,8 +109,13 @@ impl Signer {
             trace_parent: None,
             grpc: false,
         };
-        let (_, key) = self.keys.key(token.kid.as_deref(), &arrival).await;
-        let key = key.map_err(|_| Unbelieved::Key)?;
+        let (asked, key) = self.keys.key(token.kid.as_deref(), &arrival).await;
+        let key = key.map_err(|denial| match denial {
+            Denial::KeysUnavailable(_) => Unbelieved::KeysAway,
+            // Others may have used up the right to ask: then nobody knows whether there is such a key.
+            _ if asked.is_none() => Unbelieved::KeysAway,
+            _ => Unbelieved::Key,
+        })?;
         if !key.verifies(token.algorithm, token.signed, token.signature) {
             return Err(Unbelieved::Signature);
         }

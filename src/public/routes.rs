@@ -72,10 +72,10 @@ async fn events(
         content_type: only(CONTENT_TYPE),
         body,
     };
-    answer(take(delivery).await)
+    answer(&take(delivery).await)
 }
 
-fn answer(receipt: Receipt) -> Response {
+fn answer(receipt: &Receipt) -> Response {
     match receipt {
         Receipt::Taken => StatusCode::ACCEPTED.into_response(),
         Receipt::Unknown => StatusCode::NOT_FOUND.into_response(),
@@ -85,7 +85,9 @@ fn answer(receipt: Receipt) -> Response {
         }
         Receipt::Refused { code, description } => {
             let body = json!({ "err": code, "description": description });
-            (StatusCode::BAD_REQUEST, Json(body)).into_response()
+            // RFC 8935, section 2.3.
+            let language = [("content-language", "en")];
+            (StatusCode::BAD_REQUEST, language, Json(body)).into_response()
         }
         Receipt::Later => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")]).into_response(),
     }

@@ -4,6 +4,8 @@
 
 mod minted;
 mod revocations;
+mod shared;
+mod signals;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +18,8 @@ use crate::model::SnapshotId;
 
 pub use minted::MintSeen;
 pub use revocations::RevocationsSeen;
+pub use shared::SharedSeen;
+pub use signals::StreamSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -39,6 +43,10 @@ pub struct Observation {
     pub revocations: RevocationsSeen,
     /// What is signed for upstreams, where something is.
     pub minted: Option<MintSeen>,
+    /// What other replicas tell; `None` where there is no shared state.
+    pub shared: Option<SharedSeen>,
+    /// The transmitters of security events.
+    pub signals: Vec<StreamSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -58,6 +66,8 @@ pub struct IssuerKeys {
     pub age: Option<Duration>,
     /// How many fetches failed since the start.
     pub failures: u64,
+    /// How many keys of the set cannot be used and were left out.
+    pub left_out: u64,
 }
 
 /// The bundle decisions are made from.
@@ -104,6 +114,8 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_bundle(meter, observer);
     revocations::register(meter, observer);
     minted::register(meter, observer);
+    shared::register(meter, observer);
+    signals::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
@@ -182,6 +194,21 @@ fn register_counts(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_keys(meter: &Meter, observer: &Arc<Observer>) {
     let label = |keys: &IssuerKeys| [KeyValue::new("issuer", Arc::clone(&keys.issuer))];
+    let watched = Arc::clone(observer);
+    meter
+        .u64_observable_gauge("cardea.keys.left_out")
+        .with_description(
+            "Keys of an issuer's set that cannot be used: too weak, of another use, twins.",
+        )
+        .with_unit("{key}")
+        .with_callback(move |gauge| {
+            if let Some(seen) = watched.look() {
+                for keys in seen.keys.iter().take(MOST_ISSUERS) {
+                    gauge.observe(keys.left_out, &label(keys));
+                }
+            }
+        })
+        .build();
     let ages = Arc::clone(observer);
     meter
         .f64_observable_gauge("cardea.keys.age")

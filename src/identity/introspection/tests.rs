@@ -1,3 +1,5 @@
+mod rows;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -886,7 +888,7 @@ async fn a_certificate_is_shown_to_the_server_and_only_a_server_of_ours_is_asked
 }
 
 #[tokio::test]
-async fn i_neither_token_nor_secret_is_in_what_is_shown() {
+async fn neither_token_nor_secret_is_in_what_is_shown() {
     let room = Room::open(good()).await;
     let identified = room.ask(&bearing(TOKEN)).await;
     let shown = format!("{:?} {:?}", room.identity, identified);

@@ -45,6 +45,9 @@ impl Event {
     /// No end: for `issued_before` and `expires_at`.
     pub const FOR_GOOD: Timestamp = Timestamp::MAX;
 
+    /// How ids begin: see [`Event::is_liftable`].
+    pub const LIFTABLE: &'static str = "account:";
+
     /// Whether it refuses a credential, as long as it is not forgotten.
     #[must_use]
     pub fn covers(&self, holder: &IdentityAttributes) -> bool {
@@ -52,6 +55,13 @@ impl Event {
             .issued_at
             .is_none_or(|issued| issued < self.issued_before);
         early && self.target.names(holder)
+    }
+
+    /// Whether another event may lift it by its id, as an account that is enabled again lifts that it was disabled. Nothing
+    /// else is merged into such an event, for it would be lifted with it; and told again later, it counts as told later.
+    #[must_use]
+    pub fn is_liftable(&self) -> bool {
+        self.id.starts_with(Self::LIFTABLE)
     }
 
     /// Everything that is wrong with it.

@@ -86,9 +86,11 @@ impl Table {
             if known.target != event.target {
                 return Err(NotInserted::Conflict);
             }
-            if says_all_of(known, &event) {
+            let told_later = event.is_liftable() && event.at > known.at;
+            if says_all_of(known, &event) && !told_later {
                 return Ok(Inserted::Known);
             }
+            event.at = event.at.max(known.at);
             event.issued_before = event.issued_before.max(known.issued_before);
             event.expires_at = event.expires_at.max(known.expires_at);
             self.remove(&event.id);
@@ -129,6 +131,12 @@ impl Table {
         Some(entry)
     }
 
+    /// The same where the event was told before `later`.
+    pub(super) fn remove_told_before(&mut self, id: &str, later: Timestamp) -> Option<Arc<Entry>> {
+        let told = self.by_id.get(id)?.event.at;
+        (told < later).then(|| self.remove(id)).flatten()
+    }
+
     /// Forgets what has expired.
     pub(super) fn sweep(&mut self, now: Timestamp) {
         while let Some((end, id)) = self.by_end.first() {
@@ -156,6 +164,11 @@ impl Table {
             .find(|entry| entry.holds(now) && entry.event.covers(holder))
     }
 
+    /// The event of this id.
+    pub(super) fn find(&self, id: &str) -> Option<&Arc<Entry>> {
+        self.by_id.get(id)
+    }
+
     /// How many events there are.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
@@ -171,8 +184,12 @@ impl Table {
         self.by_id.values().cloned().collect()
     }
 
-    /// Removes events about the same thing that the new one says everything of, where there are many.
+    /// Removes events about the same thing that the new one says everything of, where there are many. One that may be
+    /// lifted takes nobody's place.
     fn thin_out(&mut self, mark: u64, new: &Event) {
+        if new.is_liftable() {
+            return;
+        }
         let Some(same) = self.by_mark.get(&mark) else {
             return;
         };
@@ -181,7 +198,7 @@ impl Table {
         }
         let said: Vec<String> = same
             .iter()
-            .filter(|entry| says_all_of(new, &entry.event))
+            .filter(|entry| says_all_of(new, &entry.event) && !entry.event.is_liftable())
             .map(|entry| entry.event.id.clone())
             .collect();
         for id in said {

@@ -457,6 +457,56 @@ fn one_thing_revoked_again_and_again_takes_few_places() {
 }
 
 #[test]
+fn what_may_be_lifted_takes_nobodys_place_and_gives_up_its_own_to_nobody() {
+    let life = Life::in_memory();
+    let lasting = |id: &str| Event {
+        issued_before: Event::FOR_GOOD,
+        ..event(id, subject("alice"), 0)
+    };
+    for n in 0..40 {
+        let event = event(&n.to_string(), subject("alice"), 1000 - n);
+        life.apply(event).unwrap();
+    }
+    life.apply(lasting("account:1")).unwrap();
+    assert_eq!(life.revocations.figures().entries, 41);
+    life.apply(lasting("admin")).unwrap();
+    let left = life.revocations.snapshot();
+    let left: Vec<&str> = left.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!(left, ["account:1", "admin"]);
+    assert_eq!(life.lift("account:1"), Some(Saved::MemoryOnly));
+    assert!(life.refuses(&holder(ISSUER, "alice")), "by somebody else");
+}
+
+#[test]
+fn what_was_told_since_then_is_not_lifted() {
+    let place = Place::new();
+    let life = place.open();
+    let told_at = |at| Event {
+        at: second(at),
+        ..event("account:1", subject("alice"), 500)
+    };
+    let lift = |life: &Life, later| {
+        let lifting = life
+            .revocations
+            .lift_told_before("account:1", second(later), Source::Ssf);
+        life.runtime.block_on(lifting)
+    };
+    assert!(!life.apply(told_at(10)).unwrap().known_already);
+    assert!(
+        !life.apply(told_at(30)).unwrap().known_already,
+        "told later"
+    );
+    assert!(life.apply(told_at(20)).unwrap().known_already);
+    assert_eq!(lift(&life, 30), None);
+    drop(life);
+    let life = place.open();
+    assert_eq!(lift(&life, 25), None, "a restart knows when it was told");
+    assert!(life.refuses(&holder(ISSUER, "alice")));
+    assert_eq!(lift(&life, 31), Some(Saved::Yes));
+    assert!(!life.refuses(&holder(ISSUER, "alice")));
+}
+
+#[test]
 fn events_that_no_settings_could_hold_are_refused() {
     let life = Life::in_memory();
     let long = "x".repeat(513);

@@ -1,6 +1,7 @@
 //! Issuers of bearer tokens: how their tokens are judged, and what becomes of their claims.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fetch::key_url;
 use super::{Found, ZERO, plain, seconds};
-use crate::model::{Period, SecretRef};
+use crate::model::{Period, SecretRef, without_query};
 
 /// One issuer of bearer tokens (JWT, RFC 7519; access tokens by RFC 9068).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -159,7 +160,7 @@ pub enum Carrier {
 }
 
 /// Where an issuer's public keys come from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPlace {
     /// The issuer's discovery document says (OIDC Discovery 1.0, section 4): `issuer` followed by
@@ -169,6 +170,17 @@ pub enum KeyPlace {
     JwksUrl(String),
     /// A JWK set in this file. It is read again when it changes.
     JwksFile(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discovery => f.write_str("Discovery"),
+            Self::JwksUrl(url) => f.debug_tuple("JwksUrl").field(&without_query(url)).finish(),
+            Self::JwksFile(path) => f.debug_tuple("JwksFile").field(path).finish(),
+        }
+    }
 }
 
 /// What becomes of a token's claims. A path names a claim, or walks down objects by dots (`realm_access.roles`); a claim

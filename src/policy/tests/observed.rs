@@ -52,7 +52,7 @@ fn a_missing_permit_passes_where_the_operation_is_observed_and_nowhere_else() {
 fn what_is_permitted_is_no_observation() {
     let judgement = judge(&[PERMIT], &world(true));
     assert!(judgement.verdict.permitted());
-    assert_eq!(judgement.determining, ["yes".into()]);
+    assert_eq!(judgement.determining, [Arc::<str>::from("yes")]);
     assert!(judgement.verdict.would_be().is_none());
 }
 
@@ -78,7 +78,7 @@ fn a_forbid_holds_on_observed_operations_unless_its_author_says_otherwise() {
         );
     }
     let judgement = judge(&[PERMIT, SAYS], &world(true));
-    assert_eq!(judgement.determining, ["says".into()]);
+    assert_eq!(judgement.determining, [Arc::<str>::from("says")]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The rule of the house, case by case.
 
+use std::sync::Arc;
+
 use super::fixture::{World, compile, delegation};
 use crate::model::{Effect, Notes, Outcome, Period, Reason, Severity, StepUp};
 use crate::policy::Judgement;
@@ -36,7 +38,7 @@ fn only_a_permit_allows_and_any_forbid_denies() {
         judgement.verdict.refusal().unwrap().reason,
         Reason::Forbidden
     );
-    assert_eq!(judgement.determining, ["p#2".into()]);
+    assert_eq!(judgement.determining, [Arc::<str>::from("p#2")]);
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn what_the_determining_policies_note_is_gathered() {
         @severity("critical") permit (principal is Cardea::Agent, action, resource);"#;
     let notes = judge(permits, &world).notes;
     assert_eq!(notes.severity, Some(Severity::High));
-    assert_eq!(notes.obligations, ["notify:soc".into()]);
+    assert_eq!(notes.obligations, [Arc::<str>::from("notify:soc")]);
     assert_eq!(notes.said, None);
 
     let forbids = r#"
@@ -222,7 +224,7 @@ fn controls_and_the_time_of_a_quarantine_are_noted() {
         @control("PCI 9") permit (principal is Cardea::Agent, action, resource);"#;
     let mut controls = judge(permits, &world).notes.controls;
     controls.sort();
-    assert_eq!(controls, ["PCI 7.2".into(), "PCI 8".into()]);
+    assert_eq!(controls, [Arc::<str>::from("PCI 7.2"), "PCI 8".into()]);
 
     let forbids = r#"
         @on_deny("quarantine:15m") forbid (principal, action, resource);
@@ -232,7 +234,7 @@ fn controls_and_the_time_of_a_quarantine_are_noted() {
     assert_eq!(notes.set_apart, Some(Period::seconds(900)));
     assert_eq!(
         notes.controls,
-        ["SOC 1".into()],
+        [Arc::<str>::from("SOC 1")],
         "of the policies that decide"
     );
     assert_eq!(judge(permits, &world).notes.set_apart, None);
