@@ -127,13 +127,8 @@ impl App {
         let services = Services {
             key_set: pipeline.mint.as_ref().map(minted::key_set),
             events: signals::taker(&signals),
-            ..Services::default()
         };
-        let public = background.block_on(Public::bind(&config.public, services))?;
-        let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
-        if let Some(public) = public {
-            background.spawn(public.serve(closing.clone()));
-        }
+        let public_address = serve_public(config, services, (&background, &closing))?;
         for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
             .into_iter()
             .flatten()
@@ -270,6 +265,20 @@ pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Pr
         status: response::http_status,
         clock,
     })
+}
+
+/// Serves other services, where settings want it; and says where.
+fn serve_public(
+    config: &Config,
+    services: Services,
+    (background, closing): (&Runtime, &CancellationToken),
+) -> Result<Option<SocketAddr>, Vec<Problem>> {
+    let Some(public) = background.block_on(Public::bind(&config.public, services))? else {
+        return Ok(None);
+    };
+    let address = public.local_addr().ok();
+    background.spawn(public.serve(closing.clone()));
+    Ok(address)
 }
 
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {
