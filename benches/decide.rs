@@ -71,7 +71,7 @@ impl House {
         Self {
             world,
             pipeline,
-            answers: config.answer.resolve().expect("the settings are good"),
+            answers: config.answers().expect("the settings are good"),
             config,
             deciding,
             _app: app,
@@ -166,6 +166,7 @@ fn main() {
             bench_steps(&mut criterion, &house);
         }
     }
+    minted(&mut criterion);
     remembered();
     // Nothing is remembered: every decision verifies its token.
     let forgetful = House::build(100, &format!("  cache: {{ ttl: 0s }}\n{FORGET}\n"));
@@ -173,6 +174,29 @@ fn main() {
         bench_cold(&mut criterion, &forgetful, key);
     }
     criterion.final_summary();
+}
+
+/// What a token for the upstream costs: where it is remembered, and where each request is signed for.
+fn minted(criterion: &mut Criterion) {
+    for (name, entries) in [("warm", 10_000), ("cold", 0)] {
+        for algorithm in ["ES256", "EdDSA"] {
+            let mint = format!(
+                "public: {{ address: \"127.0.0.1:0\" }}
+mint: {{ issuer: cardea, cache_entries: {entries}, keys: {{ algorithm: {algorithm} }} }}
+{FORGET}
+"
+            );
+            let house = House::build(100, &mint);
+            let checks = house.warm_checks();
+            let minted = |check| house.decide(check).trail.minted.is_some();
+            assert!(checks.iter().all(minted));
+            let mut turn = checks.iter().cycle();
+            let name = format!("decide/minted/{name}/{algorithm}");
+            bench_decide(criterion, &house, &name, || {
+                turn.next().cloned().unwrap_or_default()
+            });
+        }
+    }
 }
 
 /// What remembering judgements saves where they are found, and costs where none ever is: each request is about an object

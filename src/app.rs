@@ -3,6 +3,7 @@
 //! Deciding runs on `listen.workers` threads, each a runtime of its own with its own socket. Everything else (the admin
 //! endpoint, key fetches, reloads, exports) runs on one background runtime, so that none of it can delay a decision.
 
+mod minted;
 mod replication;
 mod revocations;
 mod signals;
@@ -107,6 +108,7 @@ impl App {
             telemetry: Telemetry::start(&config.telemetry, background.handle())?,
             shadow: Shadow::start(candidate.clone(), background.handle()),
             snapshots,
+            mint: minted::start(config.mint.as_ref(), &clock, background.handle())?,
             clock,
         });
         let replication = Replication::start(
@@ -124,7 +126,7 @@ impl App {
         background.spawn(admin.serve(closing.clone()));
         let services = Services {
             events: signals::taker(&signals),
-            ..Services::default()
+            key_set: pipeline.mint.as_ref().map(minted::key_set),
         };
         let public = background.block_on(Public::bind(&config.public, services))?;
         let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
@@ -296,7 +298,7 @@ impl Worker {
         ready: &watch::Receiver<bool>,
         closing: &CancellationToken,
     ) -> Result<Self, Vec<Problem>> {
-        let settings = (config.request.clone(), config.answer.resolve()?);
+        let settings = (config.request.clone(), config.answers()?);
         let clock = Arc::clone(&pipeline.clock);
         let limit = config.listen.max_message_bytes;
         Ok(Self {
@@ -443,6 +445,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         cached_tokens: identity.figures().entries,
         revocations: revocations::seen(identity.revocations()),
         shared: None,
+        minted: pipeline.mint.as_deref().map(minted::seen),
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),

@@ -11,6 +11,7 @@ mod excerpt;
 mod explain;
 mod generate;
 mod keys;
+mod mint;
 mod paint;
 #[cfg(feature = "prove")]
 mod prove;
@@ -78,6 +79,8 @@ enum Command {
     Revoke(revoke::RevokeCommand),
     /// Make, list, take back and replace API keys
     Keys(keys::KeysCommand),
+    /// Make and list the keys that sign what upstreams are told of callers
+    Mint(mint::MintCommand),
     /// Run the bundle's tests
     Test(test::TestCommand),
     /// Decide requests from standard input, one JSON object a line
@@ -143,6 +146,7 @@ pub fn run() -> ExitCode {
         Command::Bundle(command) => bundle::run(&command).map(|()| DONE),
         Command::Revoke(command) => revoke::run(&command).map(passed),
         Command::Keys(command) => keys::run(&command).map(|()| DONE),
+        Command::Mint(command) => mint::run(&command).map(|()| DONE),
         Command::Test(command) => test::run(&command).map(passed),
         Command::Decide(command) => decide::run(&command).map(passed),
         Command::Explain(command) => explain::run(&command).map(|()| DONE),

@@ -5,11 +5,11 @@ use std::path::Path;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
-use crate::envoy::{AnswerSettings, ListenSettings, RequestSettings};
+use crate::envoy::{AnswerSettings, Answers, ListenSettings, RequestSettings};
 use crate::model::{Problem, yaml};
 use crate::pipeline::BundleSettings;
 use crate::policy::DecisionSettings;
-use crate::{admin, context, envoy, identity, public, signals, state, telemetry};
+use crate::{admin, context, envoy, identity, mint, public, signals, state, telemetry};
 
 /// All settings, as written. Every section may be left out; what is left out has the default shown in the reference.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub decisions: DecisionSettings,
     /// What the upstream and the client hear.
     pub answer: AnswerSettings,
+    /// What the upstream gets about the caller, signed.
+    pub mint: Option<mint::Settings>,
     /// Traces, metrics and logs.
     pub telemetry: telemetry::Settings,
 }
@@ -88,9 +90,38 @@ impl Config {
             self.context.problems(),
             self.decisions.problems(),
             self.answer.problems(),
+            self.mint_problems(),
             self.telemetry.problems(),
         ]
         .concat()
+    }
+
+    /// How decisions are answered: the section `answer`, and the header that `mint` fills.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the section `answer`.
+    pub fn answers(&self) -> Result<Answers, Vec<Problem>> {
+        let answers = self.answer.resolve()?;
+        Ok(match &self.mint {
+            Some(mint) => answers.with_minted(&mint.header),
+            None => answers,
+        })
+    }
+
+    /// What is wrong with the section `mint`, also beside others.
+    fn mint_problems(&self) -> Vec<Problem> {
+        let Some(mint) = &self.mint else {
+            return Vec::new();
+        };
+        let mut problems = mint.problems(&self.identity.believed());
+        problems.extend(self.answer.problem_of_minted(&mint.header));
+        if mint.keys.directory.is_none() && self.public.address.is_none() {
+            let message = "`mint` makes its keys in memory, and nobody can fetch them: `public.address` is not set";
+            problems.push(Problem::new(message).hint(
+                "set `public.address`, where the key set is served, or keep the keys in `mint.keys.directory`",
+            ));
+        }
+        problems
     }
 
     /// The JSON Schema of the settings file (draft 2020-12), for editors.

@@ -19,6 +19,7 @@
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
 //! | 1 | [`state`] | what do other replicas know? |
+//! | 1 | [`mint`] | what may the upstream believe of the caller? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
 //! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |
@@ -34,6 +35,7 @@ pub mod context;
 pub mod envoy;
 pub mod identity;
 pub mod inventory;
+pub mod mint;
 pub mod model;
 pub mod pipeline;
 pub mod policy;

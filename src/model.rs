@@ -11,6 +11,7 @@ mod decision;
 mod facts;
 mod host;
 mod identity;
+mod minted;
 mod operation;
 mod path;
 mod period;
@@ -41,6 +42,7 @@ pub use identity::{
     Binding, CERTIFICATE, Caller, IdentityAttributes, KUBERNETES, OnBehalf, PrincipalKind,
     VerifiedIdentity,
 };
+pub use minted::Minted;
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
 pub use period::{Period, PeriodError};

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::identity::{Identity, Who};
+use crate::mint::Mint;
 use crate::model::{
-    AccessRequest, Asked, Caller, Clock, Decision, Outcome, Reason, Refusal, Trail,
+    AccessRequest, Asked, Caller, Clock, Decision, Notes, Outcome, Reason, Refusal, Trail,
 };
 use crate::policy::{Memory, Principal, Question};
 use crate::telemetry::Telemetry;
@@ -40,6 +41,8 @@ pub struct Pipeline {
     pub memory: Memory,
     /// What would have been decided otherwise.
     pub shadow: Shadow,
+    /// What the upstream is told of the caller, signed; `None` where it is told nothing of that kind.
+    pub mint: Option<Arc<Mint>>,
     /// Who is told of every decision.
     pub telemetry: Arc<Telemetry>,
     /// What time it is.
@@ -84,6 +87,7 @@ impl Pipeline {
             identity: &self.identity,
             context: &self.context,
             memory: &self.memory,
+            mint: self.mint.as_deref(),
         };
         road.walk(asked, trail).await
     }
@@ -118,6 +122,8 @@ pub struct Road<'a> {
     pub context: &'a Context,
     /// What was judged before.
     pub memory: &'a Memory,
+    /// What the upstream is told of the caller, signed.
+    pub mint: Option<&'a Mint>,
 }
 
 impl Road<'_> {
@@ -192,6 +198,19 @@ impl Road<'_> {
         trail.determining = judgement.determining;
         trail.faults = judgement.faults;
         trail.notes = judgement.notes;
+
+        // What may the upstream believe of them? Where it is to have that signed, nothing passes without.
+        if judgement.verdict.passes()
+            && let Some(mint) = self.mint
+        {
+            let asked = (matched, request.method);
+            let minted = mint.token(&who.caller(), asked, trail.arrival.at);
+            trail.minted = minted.inspect_err(|_| {
+                // No policy wants this refusal.
+                trail.determining.clear();
+                trail.notes = Notes::default();
+            })?;
+        }
         Ok(judgement.verdict)
     }
 }

@@ -36,7 +36,7 @@ mod samples;
 mod words;
 
 pub use observed::{
-    BundleInForce, IssuerKeys, Observation, RevocationsSeen, SharedSeen, StreamSeen,
+    BundleInForce, IssuerKeys, MintSeen, Observation, RevocationsSeen, SharedSeen, StreamSeen,
 };
 
 use collector::Collector;

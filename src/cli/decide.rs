@@ -52,7 +52,8 @@ pub(super) fn run(command: &DecideCommand) -> Result<bool, Vec<Problem>> {
         if let (Some(keeper), Ok(decision)) = (&mut keeper, &decided) {
             keeper.keep(decision)?;
         }
-        let answer = decided.as_ref().map(Answer::of);
+        let answer = decided.as_ref();
+        let answer = answer.map(|made| Answer::of(made).with_token(desk.preview(made)));
         let answer = answer.map_err(|problem| NoRequest::of(number, problem.clone()));
         // Whoever waits for an answer before it asks again must not wait for ever.
         let waiting = lines.source().buffer().is_empty();

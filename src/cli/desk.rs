@@ -12,7 +12,8 @@ use crate::app;
 use crate::config::Config;
 use crate::envoy::request::{self, Call};
 use crate::identity::Identity;
-use crate::model::{Asked, Clock, Decision, ManualClock, Problem, SystemClock};
+use crate::mint::{self, Preview};
+use crate::model::{Asked, Clock, Decision, ManualClock, Outcome, Problem, Refusal, SystemClock};
 use crate::pipeline::trial::{Given, Staging};
 use crate::pipeline::{BundleSettings, Road, Snapshot};
 use crate::policy::{BundleFiles, Memory, Principal};
@@ -88,13 +89,43 @@ impl Desk {
             staging: &self.staging,
             now: self.clock.now(),
         };
-        match reader.read(text, form)? {
-            Asking::Supposed(supposed) => Ok(self.snapshot.rehearse(*supposed)),
+        let decision = match reader.read(text, form)? {
+            Asking::Supposed(supposed) => self.snapshot.rehearse(*supposed),
             Asking::Check(check) => {
                 let call = Call::read(&http::HeaderMap::new(), &*self.clock);
                 let asked = request::read(*check, call, &self.config.request);
-                self.prove(asked)
+                self.prove(asked)?
             }
+        };
+        Ok(match self.minted(&decision) {
+            Ok(_) => decision,
+            Err(refusal) => Decision {
+                outcome: Outcome::Refused(refusal),
+                ..decision
+            },
+        })
+    }
+
+    /// What token the upstream would get with a request that passes. Nothing is signed.
+    pub(super) fn preview(&self, decision: &Decision) -> Option<Preview> {
+        self.minted(decision).ok().flatten()
+    }
+
+    /// # Errors
+    /// Where the server would refuse the request because no token can be made for it.
+    fn minted(&self, decision: &Decision) -> Result<Option<Preview>, Refusal> {
+        let trail = &decision.trail;
+        let (Some(settings), Some(caller)) = (&self.config.mint, &trail.caller) else {
+            return Ok(None);
+        };
+        match (&trail.matched, &trail.request) {
+            (Some(matched), Some(request)) if decision.allowed() => mint::preview(
+                settings,
+                caller,
+                (matched, request.method),
+                trail.arrival.at,
+            ),
+            _ => Ok(None),
         }
     }
 
@@ -119,6 +150,8 @@ impl Desk {
             identity: &proof.identity,
             context: &self.staging.context,
             memory: &Memory::none(),
+            // Nothing is signed here: see `Desk::preview`.
+            mint: None,
         };
         let decision = proof.runtime.block_on(road.decide(asked));
         self.proof = Some(proof);

@@ -64,7 +64,9 @@ pub(super) fn run(command: &ExplainCommand) -> Result<(), Vec<Problem>> {
     let paint = Paint::for_stdout();
     let page = match subject.decide(&mut desk, command)? {
         Judged::Yes(decision, record) => {
+            let token = desk.preview(&decision);
             let told = Told::of(*decision, record.as_deref(), &desk.snapshot);
+            let told = told.with_token(token);
             if command.json {
                 super::json(&told)?
             } else {

@@ -122,3 +122,73 @@ fn a_file_that_cannot_be_read_is_named() {
             .starts_with("no/such/cardea.yaml: cannot read")
     );
 }
+
+#[test]
+fn minting_needs_a_name_of_its_own_and_a_way_to_its_keys() {
+    let text = |mint: &str, more: &str| {
+        format!(
+            "identity: {{ issuers: [{{ issuer: 'https://idp.example', audiences: [x] }}] }}\nmint: {mint}\n{more}"
+        )
+    };
+    let problems = |mint: &str, more: &str| -> Vec<String> {
+        let config = Config::parse(&text(mint, more)).unwrap();
+        config
+            .problems()
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
+    };
+    let public = "public: { address: '127.0.0.1:9193' }";
+    let none = Vec::<String>::new();
+    assert_eq!(
+        problems("{ issuer: 'https://cardea.example' }", public),
+        none
+    );
+    let folder = "{ issuer: 'https://cardea.example', keys: { directory: keys } }";
+    assert_eq!(problems(folder, ""), none);
+    for (mint, more, part) in [
+        ("{}", public, "`mint.issuer` must be set"),
+        (
+            "{ issuer: 'https://idp.example' }",
+            public,
+            "`identity` believes",
+        ),
+        (
+            "{ issuer: 'https://cardea.example' }",
+            "",
+            "`public.address` is not set",
+        ),
+        (
+            "{ issuer: a, header: host }",
+            public,
+            "already means something else",
+        ),
+        (
+            "{ issuer: a, header: x-cardea-roles }",
+            public,
+            "is one of `answer.headers`",
+        ),
+    ] {
+        let told = problems(mint, more);
+        assert!(
+            told.len() == 1 && told[0].contains(part),
+            "{mint}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn cardea_has_the_name_of_nobody_whose_word_it_takes() {
+    for believed in [
+        "issuers: [{ issuer: me }]",
+        "introspection: [{ issuer: me }]",
+        "kubernetes: [{ issuer: me }]",
+        "api_keys: { issuer: me }",
+        "basic: { issuer: me }",
+    ] {
+        let text = format!("identity: {{ {believed} }}\nmint: {{ issuer: me }}\n");
+        let problems = Config::parse(&text).unwrap().problems();
+        let told = |problem: &Problem| problem.message.contains("`identity` believes");
+        assert!(problems.iter().any(told), "{believed}: {problems:?}");
+    }
+}

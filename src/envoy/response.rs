@@ -83,7 +83,10 @@ pub fn answer(decision: &Decision, answers: &Answers) -> Answer {
                 headers: denial::headers(decision, &refusal.reason, answers),
                 body: denial::body(decision, &refusal.reason),
             };
-            let errs = http == Http::Unavailable && answers.own_trouble == OwnTrouble::EnvoyError;
+            // Without the token that its upstream relies on nothing passes, however Envoy takes other trouble.
+            let errs = http == Http::Unavailable
+                && answers.own_trouble == OwnTrouble::EnvoyError
+                && refusal.reason != Reason::MintFailed;
             let response = if errs {
                 HttpResponse::ErrorResponse(denied)
             } else {
@@ -176,6 +179,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
+        | Reason::MintFailed
         | Reason::Internal => (Http::Unavailable, Grpc::Unavailable),
     }
 }

@@ -187,6 +187,19 @@ impl Settings {
         }
     }
 
+    /// Everybody whose word about a caller counts.
+    #[must_use]
+    pub fn believed(&self) -> Vec<&str> {
+        let issuers = self.issuers.iter().map(|issuer| &issuer.issuer);
+        let servers = self.introspection.iter().map(|server| &server.issuer);
+        let clusters = self.kubernetes.iter().map(|cluster| &cluster.issuer);
+        let keys = self.api_keys.iter().map(|keys| &keys.issuer);
+        let users = self.basic.iter().map(|users| &users.issuer);
+        let all = issuers.chain(servers).chain(clusters);
+        let all = all.chain(keys).chain(users);
+        all.map(String::as_str).collect()
+    }
+
     /// The schemes that are configured, in the order in which they count.
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {

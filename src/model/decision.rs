@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Period, Refusal, Severity};
+use super::{
+    AccessRequest, Arrival, Caller, Challenge, Facts, Matched, Minted, Period, Refusal, Severity,
+};
 
 /// The id of one decision: in the record, the trace, Envoy's metadata and the denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -265,6 +267,8 @@ pub struct Trail {
     pub faults: Vec<PolicyFault>,
     /// What the determining policies ask to be noted.
     pub notes: Notes,
+    /// What the upstream is told of the caller, signed, where that is asked for.
+    pub minted: Option<Minted>,
     /// Slow work done on the way.
     pub cold: Vec<ColdStep>,
 }
@@ -293,6 +297,7 @@ impl Trail {
             determining: Vec::new(),
             faults: Vec::new(),
             notes: Notes::default(),
+            minted: None,
             cold: Vec::new(),
         }
     }

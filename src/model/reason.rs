@@ -53,6 +53,8 @@ pub enum Reason {
     KeysUnavailable,
     /// The server that can read the token cannot be asked right now.
     IntrospectionUnavailable,
+    /// Policies permit it, and the token that its upstream relies on cannot be made.
+    MintFailed,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -85,6 +87,7 @@ impl Reason {
             Self::DeadlineTooNear => "deadline_too_near",
             Self::KeysUnavailable => "keys_unavailable",
             Self::IntrospectionUnavailable => "introspection_unavailable",
+            Self::MintFailed => "mint_failed",
             Self::Internal => "internal",
         }
     }

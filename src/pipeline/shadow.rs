@@ -166,6 +166,7 @@ impl Shadow {
 /// Drops what no policy can read and a caller can make large: with bodies, a full queue would hold a gigabyte of them, and
 /// credentials would outlive their request.
 fn lighten(decision: &mut Decision) {
+    decision.trail.minted = None;
     if let Some(request) = &mut decision.trail.request {
         request.body.bytes = Vec::new();
         request.headers = Headers::default();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::envoy::response;
+use crate::mint::Preview;
 use crate::model::{Decision, Effect, Problem};
 use crate::pipeline::trial::Found;
 
@@ -29,6 +30,9 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     step_up: Option<StepUp>,
     snapshot: String,
+    /// The token that the upstream would get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_token: Option<Preview>,
 }
 
 /// A policy that could not be evaluated.
@@ -88,6 +92,16 @@ impl Answer {
                 .snapshot
                 .as_ref()
                 .map_or_else(String::new, |id| id.as_str().to_owned()),
+            upstream_token: None,
+        }
+    }
+
+    /// The same, with the token that the upstream would get.
+    #[must_use]
+    pub fn with_token(self, upstream_token: Option<Preview>) -> Self {
+        Self {
+            upstream_token,
+            ..self
         }
     }
 }
@@ -116,6 +130,12 @@ impl Answer {
     #[must_use]
     pub fn would_be(&self) -> Option<&'static str> {
         self.would_be
+    }
+
+    /// The token that the upstream would get.
+    #[must_use]
+    pub fn token(&self) -> Option<&Preview> {
+        self.upstream_token.as_ref()
     }
 
     /// A sentence for operators; empty where the request may pass.

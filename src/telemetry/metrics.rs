@@ -66,7 +66,7 @@ const BOUNDS: [f64; 17] = [
     2.5,
 ];
 /// How many values `reason` has (`permitted`, `observed` and each [`Reason`]).
-const REASONS: usize = 26;
+const REASONS: usize = 27;
 const DECISIONS: &str = "cardea.decisions";
 const OBSERVED: &str = "cardea.observed";
 

@@ -2,6 +2,7 @@
 //!
 //! The application hands in one function. So telemetry imports no room, and no room imports telemetry.
 
+mod minted;
 mod revocations;
 mod shared;
 mod signals;
@@ -15,6 +16,7 @@ use opentelemetry::metrics::Meter;
 
 use crate::model::SnapshotId;
 
+pub use minted::MintSeen;
 pub use revocations::RevocationsSeen;
 pub use shared::SharedSeen;
 pub use signals::StreamSeen;
@@ -43,6 +45,8 @@ pub struct Observation {
     pub shared: Option<SharedSeen>,
     /// The transmitters of security events.
     pub signals: Vec<StreamSeen>,
+    /// What is signed for upstreams, where something is.
+    pub minted: Option<MintSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -111,6 +115,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     revocations::register(meter, observer);
     shared::register(meter, observer);
     signals::register(meter, observer);
+    minted::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {

@@ -418,6 +418,7 @@ async fn a_forbid_in_error_is_counted() {
 async fn gauges_ask_the_application() {
     let telemetry = start(&settings(None));
     assert!(!telemetry.render().contains("cardea_bundle_info"));
+    assert!(!telemetry.render().contains("cardea_mint"));
     assert!(telemetry.observe(|| Observation {
         ready: true,
         keys: vec![IssuerKeys {
@@ -458,6 +459,13 @@ async fn gauges_ask_the_application() {
             poll_failures: Some(5),
             keys_age: Some(Duration::from_secs(13)),
         }],
+        minted: Some(MintSeen {
+            signed: 6,
+            failures: vec![("too_long", 2)],
+            entries: 5,
+            key_age: Some(Duration::from_secs(30)),
+            stale: true,
+        }),
         remembered_judgements: 8,
         shadow_disagreements: 1,
         shadow_dropped: 2,
@@ -496,6 +504,11 @@ async fn gauges_ask_the_application() {
         r#"cardea_signals_poll_age_seconds{transmitter="idp"} 12"#,
         r#"cardea_signals_poll_failures_total{transmitter="idp"} 5"#,
         r#"cardea_signals_keys_age_seconds{transmitter="idp"} 13"#,
+        "cardea_mint_tokens_total 6",
+        r#"cardea_mint_failures_total{why="too_long"} 2"#,
+        "cardea_mint_cache_entries 5",
+        "cardea_mint_key_age_seconds 30",
+        "cardea_mint_keys_stale 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

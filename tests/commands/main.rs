@@ -11,6 +11,7 @@ mod decide;
 mod explain;
 mod judge;
 mod keys;
+mod mint;
 mod replay;
 
 use std::io::Write;

@@ -13,6 +13,9 @@ use tokio::time::{sleep, timeout};
 use crate::house::PATIENCE;
 use crate::papers::Papers;
 
+/// Where what Cardea signs for upstreams is shown, and how a service's own Envoy verifies it.
+pub(crate) const DOWNSTREAM: &str = include_str!("../../docs/downstream-identity.md");
+
 pub(crate) const BLESSED: &str = include_str!("../../deploy/envoy/envoy.yaml");
 
 /// Runs Envoy until standard input ends, which it does when the test process does, however that ends. Then it ends Envoy
@@ -40,6 +43,10 @@ pub(crate) struct Clusters {
     /// Behind a hop that writes whose certificate it saw, and behind one that appends that.
     pub(crate) behind_hop: u16,
     pub(crate) behind_appending_hop: u16,
+    /// Where the keys are published that sign for upstreams.
+    pub(crate) keys: u16,
+    /// The socket of the service's own sidecar.
+    pub(crate) sidecar: PathBuf,
 }
 
 /// Where the connections of the edge come from, and those of an edge that is configured nowhere.
@@ -126,9 +133,10 @@ impl Envoy {
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         let listeners: Value = serde_json::from_str(&text).unwrap();
         for listener in listeners["listener_statuses"].as_array().unwrap() {
-            let port = listener["local_address"]["socket_address"]["port_value"]
-                .as_u64()
-                .unwrap();
+            let address = &listener["local_address"]["socket_address"];
+            let Some(port) = address["port_value"].as_u64() else {
+                continue;
+            };
             let name = listener["name"].as_str().unwrap().to_owned();
             self.ports.insert(name, u16::try_from(port).unwrap());
         }
@@ -173,7 +181,7 @@ fn configuration(clusters: &Clusters, papers: &Papers) -> Value {
             "tracing": { "opentelemetry": { "min_flush_spans": 1, "flush_interval_ms": 100 } },
         }}]},
         "static_resources": {
-            "listeners": listeners(&resources["listeners"][0], papers),
+            "listeners": listeners(&resources["listeners"][0], papers, &clusters.sidecar),
             "clusters": [
                 cardea("main", tcp(clusters.main)),
                 cardea("no_keys", tcp(clusters.no_keys)),
@@ -182,20 +190,22 @@ fn configuration(clusters: &Clusters, papers: &Papers) -> Value {
                 cardea("nobody", tcp(1)),
                 cardea("behind_hop", tcp(clusters.behind_hop)),
                 cardea("behind_appending_hop", tcp(clusters.behind_appending_hop)),
-                cardea("unix", json!({ "pipe": { "path": clusters.unix } })),
+                cardea("unix", pipe(&clusters.unix)),
                 cardea("recorder", tcp(clusters.recorder)),
                 cardea("otlp", tcp(clusters.otlp)),
                 with_tls("tls", Some("envoy")),
                 with_tls("tls_stranger", Some("client")),
                 with_tls("tls_nameless", None),
                 cluster(named("upstream"), "upstream", &tcp(clusters.upstream)),
+                cluster(named("upstream"), "cardea_keys", &tcp(clusters.keys)),
+                cluster(named("upstream"), "sidecar", &pipe(&clusters.sidecar)),
             ],
         },
     })
 }
 
 /// Every listener: its name, the Cardea it asks, and how it differs from the blessed one.
-fn listeners(blessed: &Value, papers: &Papers) -> Vec<Value> {
+fn listeners(blessed: &Value, papers: &Papers, socket: &Path) -> Vec<Value> {
     let open = |listener: &mut Value| authz(listener)["failure_mode_allow"] = json!(true);
     let short = |listener: &mut Value| {
         authz(listener)["with_request_body"]["max_request_bytes"] = json!(16);
@@ -232,6 +242,9 @@ fn listeners(blessed: &Value, papers: &Papers) -> Vec<Value> {
         make("recorded_joined", "recorder", &[&soften]),
         make("recorded_tls", "recorder", &[&tls]),
         make("traced", "main", &[&traced]),
+        make("verified", "unix", &[&soften, &verified]),
+        make("unsigned", "main", &[&soften, &verified]),
+        sidecar(socket),
     ]
 }
 
@@ -347,6 +360,33 @@ fn soften(listener: &mut Value) {
     }
 }
 
+/// The service stands behind a sidecar of its own, which verifies what Cardea signed.
+fn verified(listener: &mut Value) {
+    let route = &mut manager(listener)["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+    assert_eq!(route["cluster"], "upstream");
+    route["cluster"] = json!("sidecar");
+}
+
+/// The sidecar that the documentation shows, in front of the upstream of these tests.
+fn sidecar(socket: &Path) -> Value {
+    let shown: Value = yaml::parse(&shown_sidecar()).unwrap();
+    let mut listener = shown["static_resources"]["listeners"][0].clone();
+    listener["name"] = json!("sidecar");
+    listener["address"] = pipe(socket);
+    let route =
+        &mut manager(&mut listener)["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+    assert_eq!(route["cluster"], "service");
+    route["cluster"] = json!("upstream");
+    listener
+}
+
+/// The configuration in the documentation.
+pub(crate) fn shown_sidecar() -> String {
+    let (_, rest) = DOWNSTREAM.split_once("```yaml\nstatic_resources:").unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    format!("static_resources:{block}")
+}
+
 fn raw(listener: &mut Value) {
     authz(listener)["encode_raw_headers"] = json!(true);
 }
@@ -379,6 +419,10 @@ fn authz(listener: &mut Value) -> &mut Value {
     let filter = &mut manager(listener)["http_filters"][0];
     assert_eq!(filter["name"], "envoy.filters.http.ext_authz");
     &mut filter["typed_config"]
+}
+
+fn pipe(path: &Path) -> Value {
+    json!({ "pipe": { "path": path } })
 }
 
 fn tcp(port: u16) -> Value {

@@ -133,6 +133,7 @@ impl House {
         unix.answer.credential = Credential::Remove;
         let hop = behind(&main, false);
         let appending = behind(&main, true);
+        sign(&mut unix);
         let all = [main, no_keys, own_error, tls, unix, hop, appending];
         let apps: Vec<App> = all
             .iter()
@@ -153,6 +154,8 @@ impl House {
             otlp,
             behind_hop: port(&apps[5]),
             behind_appending_hop: port(&apps[6]),
+            keys: apps[4].public_address().unwrap().port(),
+            sidecar: folder.join("sidecar.sock"),
         };
         let envoy = runtime.block_on(Envoy::start(&folder, &clusters, &papers));
         let edge = runtime.block_on(envoy.edge(&folder.join("edge"), &papers));
@@ -318,6 +321,15 @@ fn behind(main: &Config, last_of_several: bool) -> Config {
         ..ForwardedSettings::default()
     });
     config
+}
+
+/// Signs what upstreams are told, and publishes the keys.
+fn sign(config: &mut Config) {
+    config.public.address = Some(([127, 0, 0, 1], 0).into());
+    config.mint = Some(cardea::mint::Settings {
+        issuer: "https://cardea.internal".to_owned(),
+        ..cardea::mint::Settings::default()
+    });
 }
 
 fn tls_settings(papers: &Papers) -> TlsSettings {

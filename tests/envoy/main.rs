@@ -24,6 +24,7 @@ mod demo;
 mod forwarded;
 mod handover;
 mod identity;
+mod minted;
 mod observed;
 mod shipped;
 mod signals;

@@ -6,11 +6,16 @@ use std::process::Command;
 
 use cardea::config::Config;
 
-use crate::gate::{BLESSED, binary};
+use crate::gate::{BLESSED, binary, shown_sidecar};
 
 #[test]
 fn envoy_takes_the_blessed_configuration_as_it_is() {
     assert_valid(BLESSED);
+}
+
+#[test]
+fn envoy_takes_the_sidecar_of_a_service_as_it_is_shown() {
+    assert_valid(&shown_sidecar());
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Drop for Provider {
 }
 
 /// Where `make test` installs the provider.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let named = std::env::var_os("CARDEA_PROVIDER").map(PathBuf::from);
     let beside =
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/provider-node-22.20.0");

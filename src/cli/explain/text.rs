@@ -132,6 +132,12 @@ impl Page {
         if let Some(caller) = &told.caller {
             self.caller(caller, told.caller_is.unwrap_or_default());
         }
+        if let Some(token) = told.decided.token() {
+            let what = format!("a token in `{}`, for {}", token.header, token.audience);
+            self.field("upstream", &shown(&what, MAX_VALUE));
+            let claims = format!("with {}", token.claims.join(" "));
+            self.field("", &shown(&claims, MAX_VALUE));
+        }
         self.field("time", &told.time.to_string());
         self.field("bundle", told.decided.snapshot());
         if let Some(then) = &told.recorded {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::mint::Preview;
 use crate::model::{Caller, Decision, Severity};
 use crate::pipeline::{Snapshot, Why};
 use crate::policy::{Clause, Explanation, PolicyView};
@@ -126,6 +127,16 @@ impl Told {
             }),
             request: now.request,
             caller: now.caller,
+        }
+    }
+}
+
+impl Told {
+    /// The same, with the token that the upstream would get.
+    pub(super) fn with_token(self, token: Option<Preview>) -> Self {
+        Self {
+            decided: self.decided.with_token(token),
+            ..self
         }
     }
 }

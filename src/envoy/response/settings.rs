@@ -140,6 +140,8 @@ pub struct Answers {
     pub(super) set: Vec<(Tells, String)>,
     /// Names that are Cardea's, with `-` for `_`, in order; every default name is among them.
     pub(super) owned: Vec<String>,
+    /// The header for what was minted, where something is.
+    pub(super) minted: Option<String>,
     pub(super) credential: Credential,
     pub(super) own_trouble: OwnTrouble,
     /// Whole seconds.
@@ -179,11 +181,45 @@ impl AnswerSettings {
         Ok(Answers {
             owned: owned.into_iter().collect(),
             set,
+            minted: None,
             credential: self.credential,
             own_trouble: self.own_trouble,
             retry_after: whole_seconds(self.retry_after),
             realm: self.realm.clone(),
         })
+    }
+}
+
+impl AnswerSettings {
+    /// What keeps a minted token from being carried in this header; `None` where nothing does. It may take the place of
+    /// the caller's own credential.
+    #[must_use]
+    pub fn problem_of_minted(&self, header: &str) -> Option<Problem> {
+        let name = header.to_ascii_lowercase();
+        let used = self.headers.named().into_iter().any(|(_, own)| own == name);
+        let what = if used {
+            "is one of `answer.headers`"
+        } else if name == "authorization" {
+            return None;
+        } else {
+            unfit(&name)?
+        };
+        Some(Problem::new(format!(
+            "`mint.header`: the name `{name}` {what}"
+        )))
+    }
+}
+
+impl Answers {
+    /// The same, with a header for what is minted. A client's copy never passes, whether a token takes its place or not.
+    #[must_use]
+    pub fn with_minted(mut self, header: &str) -> Self {
+        let own = folded(header);
+        if let Err(place) = self.owned.binary_search(&own) {
+            self.owned.insert(place, own);
+        }
+        self.minted = Some(header.to_ascii_lowercase());
+        self
     }
 }
 
@@ -214,11 +250,8 @@ fn check_names(set: &[(Tells, String)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     for (tells, name) in set {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        let what = if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
-            "is no header name of letters, digits and `-`"
-        } else if TAKEN.contains(&name.as_str()) || name.starts_with("x-envoy-") {
-            "already means something else"
+        let what = if let Some(what) = unfit(name) {
+            what
         } else if !seen.insert(name) {
             "is used twice"
         } else {
@@ -230,6 +263,18 @@ fn check_names(set: &[(Tells, String)]) -> Vec<Problem> {
         )));
     }
     problems
+}
+
+/// Why no header of ours can have this name.
+fn unfit(name: &str) -> Option<&'static str> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
+        Some("is no header name of letters, digits and `-`")
+    } else if TAKEN.contains(&name) || name.starts_with("x-envoy-") {
+        Some("already means something else")
+    } else {
+        None
+    }
 }
 
 /// Rounded up, and never zero: `Retry-After: 0` would ask for a storm.

@@ -139,6 +139,7 @@ fn table() -> Vec<(Reason, i32, i32)> {
         (Reason::DeadlineTooNear, 503, 14),
         (Reason::KeysUnavailable, 503, 14),
         (Reason::IntrospectionUnavailable, 503, 14),
+        (Reason::MintFailed, 503, 14),
         (Reason::Internal, 503, 14),
     ]
 }
@@ -351,13 +352,15 @@ fn own_trouble_is_an_envoy_error_only_where_the_operator_asks_for_it() {
         ..AnswerSettings::default()
     };
     for (reason, http, grpc) in table() {
+        let reason_code = reason.code();
         let answer = answer(&refusal(reason, false), &settings.resolve().unwrap());
         assert_eq!(answer.wire().status.as_ref().unwrap().code, grpc);
         let is_error = matches!(
             answer.wire().http_response,
             Some(HttpResponse::ErrorResponse(_))
         );
-        assert_eq!(is_error, http == 503);
+        // Without what its upstream relies on a request passes nowhere.
+        assert_eq!(is_error, http == 503 && reason_code != "mint_failed");
     }
 }
 
@@ -454,6 +457,95 @@ fn a_name_that_is_set_is_never_removed() {
         ok.headers_to_remove
             .iter()
             .all(|name| !set.contains_key(name.as_str()))
+    );
+}
+
+/// The answer to a request of somebody known, with what was minted, under settings that carry it in this header.
+fn carrying(
+    header: &str,
+    minted: Option<&str>,
+    sent: &[&str],
+    settings: &AnswerSettings,
+) -> OkHttpResponse {
+    assert_eq!(settings.problem_of_minted(header), None);
+    let mut decision = allowed(verified(identity()), sent);
+    decision.trail.minted = minted.map(crate::model::Minted::new);
+    let answer = answer(&decision, &settings.resolve().unwrap().with_minted(header));
+    ok(&answer).clone()
+}
+
+#[test]
+fn x1_a_clients_copy_of_the_minted_token_is_overwritten_or_removed_even_if_it_was_not_seen() {
+    let usual = AnswerSettings::default();
+    for header in ["x-cardea-identity", "X-Who"] {
+        let name = header.to_ascii_lowercase();
+        for sent in [&[][..], &[name.as_str()][..]] {
+            let with = carrying(header, Some("a.b.c"), sent, &usual);
+            assert_eq!(map(&with.headers)[name.as_str()], "a.b.c");
+            assert!(!with.headers_to_remove.contains(&name));
+            let without = carrying(header, None, sent, &usual);
+            assert!(!map(&without.headers).contains_key(name.as_str()));
+            assert!(without.headers_to_remove.contains(&name));
+        }
+    }
+}
+
+#[test]
+fn x2_look_alikes_of_the_minted_token_are_removed() {
+    let sent = ["x_cardea_identity", "x-cardea_identity", "x_who", "x-who"];
+    let usual = AnswerSettings::default();
+    let ok = carrying("x-who", Some("a.b.c"), &sent, &usual);
+    let removed = [
+        "x-cardea-tenant",
+        "x-cardea_identity",
+        "x_cardea_identity",
+        "x_who",
+    ];
+    assert_eq!(ok.headers_to_remove, removed);
+}
+
+#[test]
+fn a_minted_token_may_take_the_place_of_the_callers_own_credential() {
+    for credential in [Credential::Keep, Credential::Remove] {
+        let settings = AnswerSettings {
+            credential,
+            ..AnswerSettings::default()
+        };
+        let own = "authorization".to_owned();
+        let with = carrying(
+            "Authorization",
+            Some("a.b.c"),
+            &["authorization"],
+            &settings,
+        );
+        assert_eq!(map(&with.headers)["authorization"], "Bearer a.b.c");
+        assert!(!with.headers_to_remove.contains(&own));
+        let without = carrying("Authorization", None, &["authorization"], &settings);
+        assert!(!map(&without.headers).contains_key("authorization"));
+        assert!(without.headers_to_remove.contains(&own));
+    }
+}
+
+#[test]
+fn a_header_that_means_something_else_carries_no_minted_token() {
+    let mut settings = AnswerSettings::default();
+    settings.headers.subject = Some("X-User".to_owned());
+    for header in [
+        "",
+        "host",
+        "cookie",
+        "x-envoy-original-path",
+        "x who",
+        "x_who",
+        "x-user",
+        "X-Cardea-Roles",
+    ] {
+        assert!(settings.problem_of_minted(header).is_some(), "{header}");
+    }
+    assert_eq!(
+        settings.problem_of_minted("X-Cardea-Subject"),
+        None,
+        "it is another's no more"
     );
 }
 
