@@ -209,6 +209,8 @@ pub(crate) fn jwks(keys: &[&Key]) -> String {
 pub(crate) enum Reply {
     /// 200 with this text.
     Text(String),
+    /// The same, named as JSON.
+    Json(String),
     /// This status, and an HTML page as proxies give it.
     Status(u16),
     /// 302 to this place.
@@ -313,9 +315,18 @@ impl Shared {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        // Closing a connection with something unread takes the answer back.
+        let mut body = vec![0; length(&head)];
+        stream.read_exact(&mut body)?;
         self.asked.lock().unwrap().push(path.clone());
         match self.next_reply(&path).unwrap_or(Reply::Status(404)) {
             Reply::Text(text) => answer(&mut stream, 200, "", &text),
+            Reply::Json(text) => answer(
+                &mut stream,
+                200,
+                "content-type: application/json\r\n",
+                &text,
+            ),
             Reply::Status(status) => answer(&mut stream, status, "", "<html>oh no</html>"),
             Reply::Redirect(to) => answer(&mut stream, 302, &format!("location: {to}\r\n"), ""),
             Reply::Close | Reply::Hold => Ok(()),
@@ -357,6 +368,13 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// How long the body of a request is, by its head.
+fn length(head: &str) -> usize {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let named = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    named.map_or(0, |(_, length)| length.parse().unwrap())
 }
 
 fn answer(stream: &mut TcpStream, status: u16, more: &str, body: &str) -> std::io::Result<()> {

@@ -15,6 +15,7 @@ mod child;
 mod credentials;
 mod delegation;
 mod dpop;
+mod first_use;
 mod health;
 mod introspection;
 mod issuer;
