@@ -424,6 +424,7 @@ fn watch_introspections(pipeline: &Arc<Pipeline>) {
 fn observation(pipeline: &Pipeline) -> Observation {
     let identity: &Identity<Principal> = &pipeline.identity;
     let snapshots = &pipeline.snapshots;
+    let figures = identity.figures();
     let keys = identity.key_sets().into_iter().map(|set| IssuerKeys {
         issuer: set.issuer.into(),
         age: set.age,
@@ -442,7 +443,8 @@ fn observation(pipeline: &Pipeline) -> Observation {
         }),
         bundle_stale: snapshots.stale(),
         reload_failures: snapshots.failures(),
-        cached_tokens: identity.figures().entries,
+        cached_tokens: figures.entries,
+        judged_tokens: figures.judged,
         revocations: revocations::seen(identity.revocations()),
         shared: None,
         minted: pipeline.mint.as_deref().map(minted::seen),

@@ -39,6 +39,8 @@ pub struct Observation {
     pub reload_failures: u64,
     /// How many verified tokens are cached.
     pub cached_tokens: u64,
+    /// How many credentials were judged since the start, because nothing was remembered of them.
+    pub judged_tokens: u64,
     /// What is no longer trusted.
     pub revocations: RevocationsSeen,
     /// What other replicas tell; `None` where there is no shared state.
@@ -161,7 +163,12 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_counts(meter: &Meter, observer: &Arc<Observer>) {
     type Count = (&'static str, &'static str, fn(&Observation) -> u64);
-    let counts: [Count; 3] = [
+    let counts: [Count; 4] = [
+        (
+            "cardea.token.verifications",
+            "Credentials that were verified, because nothing was remembered of them.",
+            |seen| seen.judged_tokens,
+        ),
         (
             "cardea.bundle.reload.failures",
             "Reloads of the bundle that failed.",

@@ -434,6 +434,7 @@ async fn gauges_ask_the_application() {
         bundle_stale: true,
         reload_failures: 3,
         cached_tokens: 7,
+        judged_tokens: 6,
         revocations: RevocationsSeen {
             applied: vec![("subject", "ssf", 4)],
             entries: 3,
@@ -483,6 +484,7 @@ async fn gauges_ask_the_application() {
         "cardea_bundle_stale 1",
         "cardea_bundle_reload_failures_total 3",
         "cardea_token_cache_entries 7",
+        "cardea_token_verifications_total 6",
         "cardea_decision_cache_entries 8",
         "cardea_shadow_disagreements_total 1",
         r#"cardea_revocations_total{source="ssf",target="subject"} 4"#,

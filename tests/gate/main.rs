@@ -20,6 +20,7 @@ mod credentials;
 mod delegation;
 mod downstream;
 mod dpop;
+mod first_use;
 mod health;
 mod introspection;
 mod issuer;
