@@ -27,7 +27,7 @@ use crate::pipeline::trial::Staging;
 use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
 use crate::public::{Public, Services};
-use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
+use crate::telemetry::{BundleInForce, IssuerKeys, Observation, StatusListsSeen, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -402,6 +402,13 @@ fn observation(pipeline: &Pipeline) -> Observation {
         age: set.age,
         failures: set.fetch_errors,
     });
+    let lists = identity.status_lists().into_iter();
+    let lists = lists.map(|lists| StatusListsSeen {
+        issuer: lists.issuer.into(),
+        held: u64::try_from(lists.held).unwrap_or(u64::MAX),
+        oldest: lists.oldest,
+        failures: lists.fetch_errors,
+    });
     Observation {
         ready: snapshots.current().is_some() && identity.ready(),
         keys: keys.collect(),
@@ -416,6 +423,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         reload_failures: snapshots.failures(),
         cached_tokens: identity.figures().entries,
         revocations: revocations::seen(identity.revocations()),
+        status_lists: lists.collect(),
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),

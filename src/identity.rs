@@ -21,6 +21,7 @@
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `statement` | what a known party signed that is no credential |
+//! | `status_list` | what issuers say of their tokens after they gave them out |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
@@ -57,6 +58,7 @@ mod revocation;
 mod scheme;
 mod settings;
 mod statement;
+mod status_list;
 mod supposed;
 mod together;
 mod token;
@@ -91,6 +93,7 @@ use self::possession::Possession;
 use self::ready::Readiness;
 use self::revocation::Access;
 use self::scheme::{Held, Listed};
+use self::status_list::{StatusLists, Statuses};
 use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, IdentityAttributes,
@@ -112,19 +115,21 @@ pub use settings::{
     ClaimSettings, ClientAuth, ClientSettings, DpopSettings, ForwardedHeader, ForwardedSettings,
     IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, NonceSetting,
     PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
-    TrustDomainSettings, WithoutCrl,
+    StatusListSettings, StatusMode, TrustDomainSettings, WithoutCrl,
 };
+pub use status_list::StatusListFigures;
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(
     settings: &Settings,
-    sources: &[Arc<KeySource>],
+    (sources, statuses): (&[Arc<KeySource>], &[Arc<Statuses>]),
     (certificates, introspection): (Option<Certificate>, Option<Introspection>),
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
     let issuers = settings.issuers.iter().cloned();
-    let issuers = issuers.zip(sources.iter().cloned());
+    let parties = sources.iter().cloned().zip(statuses.iter().cloned());
+    let issuers = issuers.zip(parties);
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
         issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
@@ -153,6 +158,7 @@ pub struct Identity<P> {
     cache: Cache<P>,
     revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
+    status_lists: Vec<Arc<StatusLists>>,
     authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
     introspections: Arc<introspection::Watch>,
@@ -249,6 +255,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
         }
         let required = settings.issuers.iter().map(|issuer| issuer.required);
         let required = required.chain(introspection::key_holders(settings));
+        let required = required.chain(status_list::key_holders(settings));
         let readiness = Readiness::new(required.map(|required| !required));
         let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
@@ -257,6 +264,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
             ready: readiness.slot(index),
         };
         let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
+        let others = settings.issuers.len() + introspection::key_holders(settings).count();
+        let after = |index| surroundings(others + index);
+        let status = status_list::start(settings, &sources, after, (&clock, background))?;
         let introspections = Arc::default();
         let opaque = (!settings.introspection.is_empty())
             .then(|| {
@@ -265,6 +275,12 @@ impl<P: Send + Sync + 'static> Identity<P> {
             })
             .transpose()?;
         sources.extend(opaque.iter().flat_map(Introspection::sources));
+        sources.extend(status.sources);
+        let lists = status
+            .statuses
+            .iter()
+            .filter_map(|one| one.lists().cloned());
+        let status_lists: Vec<Arc<StatusLists>> = lists.collect();
         let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
             .map_err(|problem| vec![problem])?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
@@ -283,13 +299,18 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
             .chain(papers)
+            .chain(
+                status_lists
+                    .iter()
+                    .map(|lists| background.spawn(Arc::clone(lists).keep_fresh())),
+            )
             .map(|task| task.abort_handle())
             .collect();
         let dpop = settings.dpop.as_ref().map(Dpop::start).transpose();
         let possession = Possession::new(clients, dpop.map_err(|problem| vec![problem])?);
         let schemes = schemes(
             settings,
-            &sources,
+            (&sources, &status.statuses),
             (certificates, opaque),
             (&clock, background),
         )?;
@@ -307,6 +328,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             clock,
             tasks,
             sources,
+            status_lists,
         }))
     }
 
@@ -465,6 +487,13 @@ impl<P> Identity<P> {
         self.sources.iter().map(|source| source.status()).collect()
     }
 
+    /// How the status lists of each issuer stand, where they are honoured.
+    #[must_use]
+    pub fn status_lists(&self) -> Vec<StatusListFigures> {
+        let lists = self.status_lists.iter();
+        lists.map(|lists| lists.figures()).collect()
+    }
+
     /// What is no longer trusted.
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
@@ -480,14 +509,17 @@ impl<P> Identity<P> {
         self.introspections.set(Box::new(tell));
     }
 
-    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
-    /// as an operator may ask for after a rotation.
+    /// Fetches all issuers' keys and status lists and reads the files of authorities and revocation lists now, and waits for
+    /// the outcome, as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
         if let Some(authorities) = &self.authorities {
             authorities.refresh().await;
         }
         for source in &self.sources {
             source.refresh().await;
+        }
+        for lists in &self.status_lists {
+            lists.refresh().await;
         }
     }
 }

@@ -34,7 +34,7 @@ mod operations;
 mod samples;
 mod words;
 
-pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen};
+pub use observed::{BundleInForce, IssuerKeys, Observation, RevocationsSeen, StatusListsSeen};
 
 use collector::Collector;
 use logs::{DecisionLog, Lines};

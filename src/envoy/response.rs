@@ -176,6 +176,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
+        | Reason::StatusUnavailable
         | Reason::Internal => (Http::Unavailable, Grpc::Unavailable),
     }
 }

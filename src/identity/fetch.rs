@@ -163,16 +163,29 @@ pub(super) async fn introspection_endpoint(
 }
 
 async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
+    let text = document(client, url, ACCEPT, SIZE_LIMIT).await?;
+    text.ok_or_else(|| FetchError::TooLong(name(url)))
+}
+
+/// What is behind a URL; `None` where it is longer than `limit`. Whoever asks bounds the time of all its steps together.
+///
+/// # Errors
+/// [`FetchError`] where it cannot be had in full.
+pub(super) async fn document(
+    client: &Client,
+    url: &Url,
+    accept: &'static str,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, FetchError> {
     let broken = |error: reqwest::Error| {
         FetchError::Unreachable(name(url), root_cause(&error.without_url()))
     };
-    let asked = client.get(url.clone()).header("accept", ACCEPT);
+    let asked = client.get(url.clone()).header("accept", accept);
     let answer = asked.send().await.map_err(broken)?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(name(url), answer.status().as_u16()));
     }
-    let text = body(answer, SIZE_LIMIT).await.map_err(broken)?;
-    text.ok_or_else(|| FetchError::TooLong(name(url)))
+    body(answer, limit).await.map_err(broken)
 }
 
 /// The body of an answer; `None` where it is longer than `limit`.

@@ -7,6 +7,7 @@ mod dpop;
 mod introspection;
 mod issuer;
 mod revocation;
+mod status_list;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, Signe
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
+pub use status_list::{StatusListSettings, StatusMode};
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

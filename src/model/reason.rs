@@ -53,6 +53,8 @@ pub enum Reason {
     KeysUnavailable,
     /// The server that can read the token cannot be asked right now.
     IntrospectionUnavailable,
+    /// The list that tells the token's status cannot be had right now.
+    StatusUnavailable,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -85,6 +87,7 @@ impl Reason {
             Self::DeadlineTooNear => "deadline_too_near",
             Self::KeysUnavailable => "keys_unavailable",
             Self::IntrospectionUnavailable => "introspection_unavailable",
+            Self::StatusUnavailable => "status_unavailable",
             Self::Internal => "internal",
         }
     }

@@ -3,6 +3,7 @@
 //! The application hands in one function. So telemetry imports no room, and no room imports telemetry.
 
 mod revocations;
+mod status_lists;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -14,6 +15,7 @@ use opentelemetry::metrics::Meter;
 use crate::model::SnapshotId;
 
 pub use revocations::RevocationsSeen;
+pub use status_lists::StatusListsSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -35,6 +37,8 @@ pub struct Observation {
     pub cached_tokens: u64,
     /// What is no longer trusted.
     pub revocations: RevocationsSeen,
+    /// The status lists of each issuer's tokens, where they are honoured.
+    pub status_lists: Vec<StatusListsSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -99,6 +103,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_keys(meter, observer);
     register_bundle(meter, observer);
     revocations::register(meter, observer);
+    status_lists::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {

@@ -27,6 +27,7 @@ pub(super) fn own_trouble(decision: &Decision) -> Option<&'static str> {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
+        | Reason::StatusUnavailable
         | Reason::Internal => true,
         Reason::AmbiguousPath(_)
         | Reason::AmbiguousQuery(_)

@@ -219,6 +219,7 @@ fn sentence(reason: &Reason) -> &'static str {
         | Reason::DeadlineTooNear
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
+        | Reason::StatusUnavailable
         | Reason::Internal => "no decision can be made right now",
     }
 }

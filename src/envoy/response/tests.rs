@@ -139,6 +139,7 @@ fn table() -> Vec<(Reason, i32, i32)> {
         (Reason::DeadlineTooNear, 503, 14),
         (Reason::KeysUnavailable, 503, 14),
         (Reason::IntrospectionUnavailable, 503, 14),
+        (Reason::StatusUnavailable, 503, 14),
         (Reason::Internal, 503, 14),
     ]
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::fetch::key_url;
-use super::{Found, ZERO, plain, seconds};
+use super::{Found, StatusListSettings, ZERO, plain, seconds};
 use crate::model::Period;
 
 /// One issuer of bearer tokens (JWT, RFC 7519; access tokens by RFC 9068).
@@ -53,6 +53,8 @@ pub struct IssuerSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// Whether the issuer's status lists are honoured. Without this section the status of its tokens is not looked at.
+    pub status_lists: Option<StatusListSettings>,
 }
 
 impl Default for IssuerSettings {
@@ -76,6 +78,7 @@ impl Default for IssuerSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            status_lists: None,
         }
     }
 }
@@ -210,6 +213,12 @@ impl IssuerSettings {
         found.texts("token_types", &self.token_types);
         self.check_keys(found);
         self.check_times(found);
+        if let Some(lists) = &self.status_lists {
+            let place = format!("{}.status_lists", found.place);
+            let outer = std::mem::replace(&mut found.place, place);
+            lists.check(found, self);
+            found.place = outer;
+        }
     }
 
     /// What concerns those who hold its tokens, however these are proven.
