@@ -247,16 +247,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
         if !problems.is_empty() {
             return Err(problems);
         }
-        for (names, issuers) in settings.shared_names() {
-            tracing::warn!(
-                ?issuers,
-                "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
-            );
-        }
-        let required = settings.issuers.iter().map(|issuer| issuer.required);
-        let required = required.chain(introspection::key_holders(settings));
-        let required = required.chain(status_list::key_holders(settings));
-        let readiness = Readiness::new(required.map(|required| !required));
+        warn_of_shared_names(settings);
+        let readiness = readiness(settings);
         let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
@@ -276,11 +268,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .transpose()?;
         sources.extend(opaque.iter().flat_map(Introspection::sources));
         sources.extend(status.sources);
-        let lists = status
-            .statuses
-            .iter()
-            .filter_map(|one| one.lists().cloned());
-        let status_lists: Vec<Arc<StatusLists>> = lists.collect();
+        let status_lists = status_list::all(&status.statuses);
         let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
             .map_err(|problem| vec![problem])?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
@@ -563,6 +551,23 @@ impl<P> Identified<P> {
             proof_nonce: None,
             cold: Vec::new(),
         }
+    }
+}
+
+/// One place for all who have keys, in the order in which these are kept; ready are those that nobody waits for.
+fn readiness(settings: &Settings) -> Readiness {
+    let required = settings.issuers.iter().map(|issuer| issuer.required);
+    let required = required.chain(introspection::key_holders(settings));
+    let required = required.chain(status_list::key_holders(settings));
+    Readiness::new(required.map(|required| !required))
+}
+
+fn warn_of_shared_names(settings: &Settings) {
+    for (names, issuers) in settings.shared_names() {
+        tracing::warn!(
+            ?issuers,
+            "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
+        );
     }
 }
 

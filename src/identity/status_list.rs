@@ -64,7 +64,7 @@ pub(super) enum Statuses {
 /// How it is honoured.
 #[derive(Debug)]
 pub(super) struct Honoured {
-    pub(super) lists: Arc<StatusLists>,
+    lists: Arc<StatusLists>,
     places: Places,
     required: bool,
 }
@@ -123,7 +123,7 @@ impl Statuses {
     }
 
     /// The lists, where they are honoured.
-    pub(super) fn lists(&self) -> Option<&Arc<StatusLists>> {
+    fn lists(&self) -> Option<&Arc<StatusLists>> {
         match self {
             Self::Honoured(honoured) => Some(&honoured.lists),
             Self::Unsaid { .. } | Self::Ignored => None,
@@ -204,8 +204,8 @@ impl Standing {
     pub(super) fn check(&self, arrival: &Arrival) -> Result<(), Denial> {
         self.list.touch(self.source.seconds(arrival.started));
         match self.status(arrival) {
-            Some(None) => Ok(()),
-            Some(Some(status)) => Err(Denial::Status(self.clone(), status)),
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => Err(Denial::Status(self.clone(), status)),
             None => Err(Denial::StatusUnavailable(
                 "the token's status list became too old",
             )),
@@ -214,19 +214,19 @@ impl Standing {
 
     /// Whether the list is at hand and does not call the token valid.
     pub(super) fn refuses(&self, arrival: &Arrival) -> bool {
-        matches!(self.status(arrival), Some(Some(_)))
+        matches!(self.status(arrival), Some(Err(_)))
     }
 
-    /// What is wrong, if anything is; `None` where the list says nothing.
-    fn status(&self, arrival: &Arrival) -> Option<Option<Status>> {
+    /// What the list says; `None` where that is nothing.
+    fn status(&self, arrival: &Arrival) -> Option<Result<(), Status>> {
         // The types of section 7.1: only 0 is valid.
         self.list
             .look(arrival, |content| match content.bits.at(self.index) {
-                Some(0) => None,
-                Some(1) => Some(Status::Invalid),
-                Some(2) => Some(Status::Suspended),
-                Some(_) => Some(Status::Other),
-                None => Some(Status::Beyond),
+                Some(0) => Ok(()),
+                Some(1) => Err(Status::Invalid),
+                Some(2) => Err(Status::Suspended),
+                Some(_) => Err(Status::Other),
+                None => Err(Status::Beyond),
             })
     }
 }
@@ -306,6 +306,12 @@ pub(super) fn start(
     } else {
         Err(problems)
     }
+}
+
+/// The lists of all issuers that have any.
+pub(super) fn all(statuses: &[Arc<Statuses>]) -> Vec<Arc<StatusLists>> {
+    let lists = statuses.iter().filter_map(|one| one.lists());
+    lists.cloned().collect()
 }
 
 fn in_use(issuer: &IssuerSettings) -> Option<&StatusListSettings> {

@@ -27,4 +27,5 @@ mod requests;
 mod revocation;
 mod secrets;
 mod start;
+mod status_list;
 mod world;

@@ -34,7 +34,7 @@ pub struct StatusListSettings {
     /// How many lists are held. Where all are in use, tokens of a further one are answered with 503. At most 1000.
     pub max_lists: u64,
     /// How long one list may be, in bytes, once it is unpacked: 4 MiB are 33 million tokens at one bit. At most 64 MiB. All
-    /// lists together need at most `max_lists` times this.
+    /// lists that are held need at most `max_lists` times this.
     pub max_list_bytes: u64,
 }
 

@@ -214,7 +214,7 @@ mod tests {
                 let width = usize::from(size);
                 expected.extend((0..8 / width).map(|place| {
                     let (from, to) = (end - (place + 1) * width, end - place * width);
-                    u8::from_str_radix(&text[from..to], 2).unwrap()
+                    u8::from_str_radix(text.get(from..to).unwrap(), 2).unwrap()
                 }));
             }
             prop_assert_eq!(all(&bits), expected);

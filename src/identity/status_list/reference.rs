@@ -84,7 +84,7 @@ mod tests {
         Places::new(&prefixes).unwrap()
     }
 
-    fn read(status: Value) -> Result<Option<Reference>, Wrong> {
+    fn read(status: &Value) -> Result<Option<Reference>, Wrong> {
         let claims = json!({ "status": status });
         places(&["https://idp.example/lists"]).read(claims.as_object().unwrap())
     }
@@ -93,7 +93,7 @@ mod tests {
     fn a_token_names_a_list_and_a_place() {
         let uri = "https://idp.example/lists/1";
         let list = json!({"idx": 0, "uri": uri, "more": 1});
-        let read = read(json!({"status_list": list, "other": {}}));
+        let read = read(&json!({"status_list": list, "other": {}}));
         let read = read.unwrap().unwrap();
         assert_eq!((read.uri.as_str(), read.index), (uri, 0));
         assert_eq!(places(&[]).read(&Map::new()), Ok(None));
@@ -121,7 +121,7 @@ mod tests {
             json!({"status_list": {"idx": 1, "uri": [uri]}}),
             json!({"status_list": {"idx": 1, "uri": ""}}),
         ] {
-            let error = read(bad.clone()).unwrap_err();
+            let error = read(&bad).unwrap_err();
             assert_eq!(error.0, Fault::Claims, "{bad}");
         }
     }

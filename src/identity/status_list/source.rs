@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use reqwest::Client;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
 use super::super::fetch::{self, FetchError, TIME_LIMIT};
@@ -22,6 +22,9 @@ const MEDIA_TYPE: &str = "statuslist+jwt";
 
 /// What is asked for (section 8.1).
 const ACCEPT: &str = "application/statuslist+jwt";
+
+/// How many lists are fetched at once: a list on its way needs several times its length.
+const AT_ONCE: usize = 4;
 
 /// What one issuer's lists share.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(super) struct Source {
     named: String,
     skew: SignedDuration,
     client: Client,
+    turns: Semaphore,
     began: Instant,
     failures: AtomicU64,
 }
@@ -60,8 +64,8 @@ pub(super) enum NotHad {
     /// The one that is held is newer.
     #[error("the list is older than the one that was fetched before")]
     Older,
-    /// It could not be unpacked.
-    #[error("the list was not unpacked: the program is ending")]
+    /// There was nobody left to read it.
+    #[error("the list was not read: the program is ending")]
     Ending,
 }
 
@@ -78,6 +82,7 @@ impl Source {
             skew: SignedDuration::try_from(tokens.clock_skew.0).unwrap_or_default(),
             began: clock.monotonic(),
             landed: Notify::new(),
+            turns: Semaphore::new(AT_ONCE),
             failures: AtomicU64::new(0),
             settings,
             signer,
@@ -92,6 +97,7 @@ impl Source {
     /// # Errors
     /// What keeps it from being used.
     pub(super) async fn fetch(&self, reference: &Reference) -> Result<Content, NotHad> {
+        let _turn = self.turns.acquire().await.map_err(|_| NotHad::Ending)?;
         let most = usize::try_from(self.settings.max_list_bytes).unwrap_or(usize::MAX);
         // In base64 twice (16/9), and where nothing can be packed, a little longer than before.
         let limit = most.saturating_mul(2).saturating_add(64 * 1024);

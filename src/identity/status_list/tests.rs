@@ -80,17 +80,12 @@ impl Bench {
         changed(claims, changes)
     }
 
-    fn signed(&self, key: &TestKey, claims: &Value) -> String {
-        let header = changed(key.header(), json!({"typ": "statuslist+jwt"}));
-        key.sign_parts(&header, claims)
-    }
-
     fn publish(&self, list: &str, bytes: &[u8]) {
         self.publish_with(list, bytes, json!({}));
     }
 
     fn publish_with(&self, list: &str, bytes: &[u8], changes: Value) {
-        let text = self.signed(&self.key, &self.claims(list, bytes, changes));
+        let text = signed(&self.key, &self.claims(list, bytes, changes));
         self.reply(list, Reply::Status(200, text));
     }
 
@@ -128,6 +123,11 @@ impl Bench {
     fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
+}
+
+fn signed(key: &TestKey, claims: &Value) -> String {
+    let header = changed(key.header(), json!({"typ": "statuslist+jwt"}));
+    key.sign_parts(&header, claims)
 }
 
 fn unavailable() -> Result<(), Reason> {
@@ -168,7 +168,7 @@ async fn only_valid_passes_and_nothing_beyond_the_end() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_kept_follows_the_list_both_ways() {
+async fn c5_a_proof_that_is_kept_follows_the_list_both_ways() {
     let bench = Bench::new().await;
     bench.publish("1", &[0]);
     let standing = bench.standing("1", 0).await.unwrap();
@@ -185,10 +185,10 @@ async fn a_proof_that_is_kept_follows_the_list_both_ways() {
 }
 
 #[tokio::test]
-async fn c7_many_first_uses_at_once_cost_one_fetch() {
+async fn many_first_uses_at_once_cost_one_fetch() {
     let bench = Bench::new().await;
     let go = Arc::new(Notify::new());
-    let text = bench.signed(&bench.key, &bench.claims("1", &[0], json!({})));
+    let text = signed(&bench.key, &bench.claims("1", &[0], json!({})));
     bench.reply("1", Reply::Held(Arc::clone(&go), text));
     let uses = join_all((0..100).map(|index| bench.ask("1", index % 4)));
     let release = async {
@@ -218,7 +218,7 @@ async fn c8_a_list_that_cannot_be_had_is_asked_for_again_after_a_rest() {
 }
 
 #[tokio::test]
-async fn whatever_the_server_does_nothing_but_the_issuers_list_is_believed() {
+async fn k1_whatever_the_server_does_nothing_but_the_issuers_list_is_believed() {
     let bench = Bench::with(|lists| lists.max_list_bytes = 1024).await;
     let other = TestKey::es256("k1");
     let good = bench.claims("x", &[0], json!({}));
@@ -228,9 +228,10 @@ async fn whatever_the_server_does_nothing_but_the_issuers_list_is_believed() {
     };
     let with = |changes: Value| {
         let claims = bench.claims("x", &[0], changes);
-        Reply::Status(200, bench.signed(&bench.key, &claims))
+        Reply::Status(200, signed(&bench.key, &claims))
     };
-    let whole = bench.signed(&bench.key, &good);
+    let whole = signed(&bench.key, &good);
+    let cut = whole.get(..whole.len() - 4).unwrap();
     let twice = good.to_string().replacen('{', "{\"iat\":1,", 1);
     let header = changed(bench.key.header(), json!({"typ": "statuslist+jwt"})).to_string();
     let twice = bench.key.sign_texts(&header, &twice);
@@ -244,11 +245,8 @@ async fn whatever_the_server_does_nothing_but_the_issuers_list_is_believed() {
         (Reply::Status(200, String::new()), "three parts"),
         (Reply::Status(200, "<html>".into()), "three parts"),
         (Reply::Status(200, good.to_string()), "three parts"),
-        (
-            Reply::Status(200, whole[..whole.len() - 4].into()),
-            "signature",
-        ),
-        (Reply::Status(200, bench.signed(&other, &good)), "signature"),
+        (Reply::Status(200, cut.into()), "signature"),
+        (Reply::Status(200, signed(&other, &good)), "signature"),
         (Reply::Status(200, twice), "one reading"),
         (Reply::Status(200, bench.key.token("alice")), "another type"),
         (under(json!({"typ": "at+jwt"})), "another type"),
@@ -331,7 +329,7 @@ async fn a_list_whose_signer_withdraws_the_key_says_nothing_more() {
     bench.idp.publish(&[&new]);
     bench.keys.refresh().await;
     assert_eq!(bench.check(&standing), unavailable());
-    let text = bench.signed(&new, &bench.claims("1", &[0], json!({})));
+    let text = signed(&new, &bench.claims("1", &[0], json!({})));
     bench.reply("1", Reply::Status(200, text));
     assert_eq!(bench.ask("1", 0).await, Ok(()));
     assert_eq!(bench.check(&standing), Ok(()), "it is the same list");
@@ -406,7 +404,7 @@ async fn no_more_lists_are_held_than_allowed_and_none_in_use_is_pushed_out() {
 async fn waiting_ends_with_the_request_and_the_fetch_goes_on() {
     let bench = Bench::new().await;
     let go = Arc::new(Notify::new());
-    let text = bench.signed(&bench.key, &bench.claims("1", &[0], json!({})));
+    let text = signed(&bench.key, &bench.claims("1", &[0], json!({})));
     bench.reply("1", Reply::Held(Arc::clone(&go), text));
     let claims = json!({"status": {"status_list": {"idx": 0, "uri": bench.uri("1")}}});
     let named = bench.statuses.read(claims.as_object().unwrap()).unwrap();
@@ -434,13 +432,13 @@ async fn lists_may_be_signed_by_somebody_else_than_the_issuer() {
     .await;
     let by = json!({"iss": "https://status.example"});
     let claims = bench.claims("1", &[0], by.clone());
-    bench.reply("1", Reply::Status(200, bench.signed(&signer, &claims)));
+    bench.reply("1", Reply::Status(200, signed(&signer, &claims)));
     assert_eq!(bench.ask("1", 0).await, Ok(()));
     // Neither the issuer itself, nor the signer in the issuer's name.
     bench.publish_with("2", &[0], by);
     assert_eq!(bench.ask("2", 0).await, unavailable());
     let claims = bench.claims("3", &[0], json!({}));
-    bench.reply("3", Reply::Status(200, bench.signed(&signer, &claims)));
+    bench.reply("3", Reply::Status(200, signed(&signer, &claims)));
     assert_eq!(bench.ask("3", 0).await, unavailable());
 }
 
@@ -485,6 +483,7 @@ fn what_is_not_configured_is_told_once_and_what_is_off_never() {
 
 #[test]
 fn every_mistake_in_the_settings_is_named() {
+    type Mistake = fn(&mut StatusListSettings);
     let problems = |lists: StatusListSettings| -> Vec<String> {
         let issuer = IssuerSettings {
             status_lists: Some(lists),
@@ -509,78 +508,46 @@ fn every_mistake_in_the_settings_is_named() {
         ..StatusListSettings::default()
     };
     assert_eq!(problems(off), Vec::<String>::new());
-    let place = "`identity.issuers[0].status_lists.";
-    for (lists, field) in [
-        (StatusListSettings::default(), "url_prefixes"),
+    let mistakes: [(Mistake, &str); 11] = [
+        (|lists| lists.url_prefixes.clear(), "url_prefixes"),
         (
-            StatusListSettings {
-                url_prefixes: vec!["http://idp.example/lists".into()],
-                ..good()
-            },
+            |lists| lists.url_prefixes.push("http://idp.example/".into()),
             "url_prefixes",
         ),
         (
-            StatusListSettings {
-                url_prefixes: vec!["https://idp.example/lists?a=b".into()],
-                ..good()
-            },
+            |lists| lists.url_prefixes.push("https://idp.example/?a=b".into()),
             "url_prefixes",
         ),
         (
-            StatusListSettings {
-                issuer: Some("https://status.example".into()),
-                ..good()
-            },
+            |lists| lists.url_prefixes.push("lists".into()),
+            "url_prefixes",
+        ),
+        (
+            |lists| lists.issuer = Some("https://status.example".into()),
             "issuer",
         ),
         (
-            StatusListSettings {
-                keys: Some(KeyPlace::JwksUrl("ftp://status.example".into())),
-                ..good()
-            },
+            |lists| lists.keys = Some(KeyPlace::JwksUrl("ftp://status.example".into())),
             "keys.jwks_url",
         ),
         (
-            StatusListSettings {
-                min_refresh: Period::seconds(0),
-                ..good()
-            },
+            |lists| lists.min_refresh = Period::seconds(0),
             "min_refresh",
         ),
         (
-            StatusListSettings {
-                max_refresh: Period::seconds(10),
-                ..good()
-            },
+            |lists| lists.max_refresh = Period::seconds(10),
             "max_refresh",
         ),
-        (
-            StatusListSettings {
-                max_stale: Period::seconds(10),
-                ..good()
-            },
-            "max_stale",
-        ),
-        (
-            StatusListSettings {
-                max_lists: 0,
-                ..good()
-            },
-            "max_lists",
-        ),
-        (
-            StatusListSettings {
-                max_list_bytes: 65 * 1024 * 1024,
-                ..good()
-            },
-            "max_list_bytes",
-        ),
-    ] {
+        (|lists| lists.max_stale = Period::seconds(10), "max_stale"),
+        (|lists| lists.max_lists = 0, "max_lists"),
+        (|lists| lists.max_list_bytes = 65 << 20, "max_list_bytes"),
+    ];
+    for (mistake, field) in mistakes {
+        let mut lists = good();
+        mistake(&mut lists);
         let found = problems(lists);
+        let place = format!("`identity.issuers[0].status_lists.{field}`");
         assert_eq!(found.len(), 1, "{field}: {found:?}");
-        assert!(
-            found[0].starts_with(&format!("{place}{field}`")),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with(&place), "{found:?}");
     }
 }

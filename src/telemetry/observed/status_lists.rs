@@ -50,7 +50,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
         .with_description("Fetches of status lists that failed.")
         .with_callback(move |counter| {
             for_each(&failures, |seen, label| {
-                counter.observe(seen.failures, label)
+                counter.observe(seen.failures, label);
             });
         })
         .build();
