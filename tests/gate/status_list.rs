@@ -77,12 +77,12 @@ impl Room {
 
     /// A token at this place of the list.
     fn token(&self, index: u64) -> String {
-        let status = status(&self.lists.url(PATH), json!(index));
+        let status = status(&self.lists.url(PATH), &json!(index));
         self.world.key.token_with(status)
     }
 }
 
-fn status(uri: &str, index: Value) -> Value {
+fn status(uri: &str, index: &Value) -> Value {
     json!({ "status": { "status_list": { "idx": index, "uri": uri } } })
 }
 
@@ -216,11 +216,11 @@ fn j5_no_token_has_anything_fetched_but_its_issuers_lists() {
         "file:///etc/passwd".to_owned(),
         String::new(),
     ] {
-        let token = room.world.key.token_with(status(&uri, json!(0)));
+        let token = room.world.key.token_with(status(&uri, &json!(0)));
         room.world.present(&token).assert_invalid();
     }
     for index in [json!(-1), json!(0.0), json!("0"), Value::Null, json!([0])] {
-        let token = status(&room.lists.url(PATH), index);
+        let token = status(&room.lists.url(PATH), &index);
         room.world
             .present(&room.world.key.token_with(token))
             .assert_invalid();
@@ -230,10 +230,10 @@ fn j5_no_token_has_anything_fetched_but_its_issuers_lists() {
         room.world.present(&token).assert_invalid();
     }
     // Whoever is not the issuer has nothing fetched at all, wherever it is.
-    let forged = Key::es256("k1").token_with(status(&room.lists.url(PATH), json!(0)));
+    let forged = Key::es256("k1").token_with(status(&room.lists.url(PATH), &json!(0)));
     room.world.present(&forged).assert_invalid();
     let expired = changed(
-        status(&room.lists.url(PATH), json!(0)),
+        status(&room.lists.url(PATH), &json!(0)),
         json!({ "iat": now() - 600, "exp": now() - 300 }),
     );
     let expired = room.world.key.token_with(expired);
@@ -307,7 +307,7 @@ fn what_the_settings_say_decides_over_tokens_without_a_list_and_without_settings
     room.world.present(&room.token(0)).passed();
     room.world.get("/v1/orders").assert_invalid();
 
-    let nowhere = status("http://127.0.0.1:1/lists/1", json!(0));
+    let nowhere = status("http://127.0.0.1:1/lists/1", &json!(0));
     let off = |setup: &mut Setup| {
         setup.first_issuer()["status_lists"] = json!({ "mode": "off" });
     };
@@ -343,7 +343,7 @@ fn transaction_tokens_are_held_against_lists_too() {
     let list = room.list_with(&[0, 1], json!({ "iss": issuer }));
     room.lists.reply(PATH, Room::signed(&key, TYP, &list));
     let ask = |index: u64| {
-        let named = changed(claims(), status(&room.lists.url(PATH), json!(index)));
+        let named = changed(claims(), status(&room.lists.url(PATH), &json!(index)));
         let payload = changed(named, json!({ "iss": issuer }));
         let header = changed(key.header(), json!({ "typ": "txntoken+jwt" }));
         let token = key.sign_texts(&header.to_string(), &payload.to_string());
