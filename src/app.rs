@@ -401,6 +401,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         issuer: set.issuer.into(),
         age: set.age,
         failures: set.fetch_errors,
+        left_out: u64::try_from(set.left_out.len()).unwrap_or(u64::MAX),
     });
     let lists = identity.status_lists().into_iter();
     let lists = lists.map(|lists| StatusListsSeen {

@@ -134,6 +134,7 @@ impl ConfigArgument {
 /// Runs what the command line asks for.
 #[must_use]
 pub fn run() -> ExitCode {
+    crate::telemetry::panics::tell_only_where();
     let done = match Arguments::parse().command {
         Command::Serve(argument) => serve::run(&argument).map(|()| DONE),
         Command::Check(command) => check::run(&command).map(passed),

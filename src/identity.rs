@@ -12,7 +12,7 @@
 //! | `together` | what several credentials on one request come to |
 //! | `dpop` | proofs of a key, made for one request |
 //! | `possession` | whether whoever sends a bound token has its key |
-//! | `bearer` | the scheme of bearer JWTs |
+//! | `bearer` | the scheme of bearer JWTs, those of Kubernetes service accounts included |
 //! | `certificate` | the scheme of client certificates |
 //! | `api_key` | the scheme of API keys, and the file that holds them |
 //! | `basic` | the scheme of user names and passwords |
@@ -85,6 +85,7 @@ use self::bearer::BearerJwt;
 use self::cache::{Cache, Memory, Moment};
 use self::carried::{Carried, Place};
 use self::certificate::{Authorities, Certificate, Clients};
+use self::claims::Rules;
 use self::digest::Digest;
 use self::dpop::Dpop;
 use self::introspection::Introspection;
@@ -111,10 +112,10 @@ pub use revocation::{
 };
 pub use scheme::SchemeName;
 pub use settings::{
-    Algorithm, ApiKeySettings, BasicSettings, CacheSettings, Carrier, CertificateSettings,
+    Algorithm, ApiKeySettings, BasicSettings, BoundTo, CacheSettings, Carrier, CertificateSettings,
     ClaimSettings, ClientAuth, ClientSettings, DpopSettings, ForwardedHeader, ForwardedSettings,
-    IntrospectionSettings, IssuerSettings, KeyPlace, NameFrom, NameSettings, NonceSetting,
-    PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
+    IntrospectionSettings, IssuerSettings, KeyPlace, KubernetesSettings, NameFrom, NameSettings,
+    NonceSetting, PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
     StatusListSettings, StatusMode, TrustDomainSettings, WithoutCrl,
 };
 pub use status_list::StatusListFigures;
@@ -127,12 +128,13 @@ fn schemes(
     (certificates, introspection): (Option<Certificate>, Option<Introspection>),
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
-    let issuers = settings.issuers.iter().cloned();
+    let clusters = settings.kubernetes.iter().map(Rules::of_cluster);
+    let issuers = settings.issuers.iter().cloned().map(Rules::new);
     let parties = sources.iter().cloned().zip(statuses.iter().cloned());
-    let issuers = issuers.zip(parties);
+    let issuers = issuers.chain(clusters).zip(parties);
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
-        issuers.partition(|(issuer, _)| issuer.carrier == Carrier::TransactionToken);
+        issuers.partition(|(rules, _)| rules.carrier() == Carrier::TransactionToken);
     let mut all: Vec<Box<dyn scheme::Scheme>> = vec![
         Box::new(BearerJwt::new(bearer, leaves_opaque)),
         Box::new(TransactionToken::new(transaction)),
@@ -248,21 +250,23 @@ impl<P: Send + Sync + 'static> Identity<P> {
             return Err(problems);
         }
         warn_of_shared_names(settings);
-        let readiness = readiness(settings);
+        let issuers = settings.token_issuers();
+        let readiness = readiness(settings, &issuers);
         let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
             key_wait: settings.key_wait.0,
             ready: readiness.slot(index),
         };
-        let mut sources = bearer::key_sources(&settings.issuers, surroundings)?;
-        let others = settings.issuers.len() + introspection::key_holders(settings).count();
-        let after = |index| surroundings(others + index);
-        let status = status_list::start(settings, &sources, after, (&clock, background))?;
+        let mut sources = bearer::key_sources(&issuers, surroundings)?;
+        let others = issuers.len() + introspection::key_holders(settings).count();
+        let (wait, after) = (settings.key_wait.0, |index| surroundings(others + index));
+        let parties = (issuers.as_slice(), sources.as_slice());
+        let status = status_list::start(parties, after, (&clock, background, wait))?;
         let introspections = Arc::default();
         let opaque = (!settings.introspection.is_empty())
             .then(|| {
-                let after = |index| surroundings(settings.issuers.len() + index);
+                let after = |index| surroundings(issuers.len() + index);
                 Introspection::start(settings, after, &introspections)
             })
             .transpose()?;
@@ -555,10 +559,10 @@ impl<P> Identified<P> {
 }
 
 /// One place for all who have keys, in the order in which these are kept; ready are those that nobody waits for.
-fn readiness(settings: &Settings) -> Readiness {
-    let required = settings.issuers.iter().map(|issuer| issuer.required);
+fn readiness(settings: &Settings, issuers: &[IssuerSettings]) -> Readiness {
+    let required = issuers.iter().map(|issuer| issuer.required);
     let required = required.chain(introspection::key_holders(settings));
-    let required = required.chain(status_list::key_holders(settings));
+    let required = required.chain(status_list::key_holders(issuers));
     Readiness::new(required.map(|required| !required))
 }
 

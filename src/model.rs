@@ -20,6 +20,7 @@ mod reason;
 mod remote;
 mod request;
 mod secret;
+mod service_account;
 mod spiffe;
 
 pub mod json;
@@ -37,7 +38,8 @@ pub use facts::{
 };
 pub use host::{Host, HostError};
 pub use identity::{
-    Binding, CERTIFICATE, Caller, IdentityAttributes, OnBehalf, PrincipalKind, VerifiedIdentity,
+    Binding, CERTIFICATE, Caller, IdentityAttributes, KUBERNETES, OnBehalf, PrincipalKind,
+    VerifiedIdentity,
 };
 pub use operation::{Api, Lifecycle, Matched, Operation, ResourceRule, Route};
 pub use path::{CanonicalPath, PathError, PathRules, TwoReadings};
@@ -45,9 +47,10 @@ pub use period::{Period, PeriodError};
 pub use problem::{Problem, line_and_column};
 pub use query::{Query, QueryError};
 pub use reason::{CredentialFault, Reason, Refusal, Severity, StepUp};
-pub use remote::{is_loopback, remote_url};
+pub use remote::{is_loopback, remote_url, without_query};
 pub use request::{
     AccessRequest, Arrival, Asked, Body, Headers, Method, Peer, Scheme, TraceParent, shown,
 };
 pub use secret::{SecretError, SecretRef};
+pub use service_account::{SERVICE_ACCOUNTS, ServiceAccount, is_namespace};
 pub use spiffe::{SpiffeId, is_trust_domain};

@@ -24,6 +24,7 @@ use crate::model::{Decision, Problem};
 pub mod collector;
 pub mod logs;
 pub mod metrics;
+pub mod panics;
 pub mod traces;
 
 mod counted;

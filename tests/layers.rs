@@ -8,6 +8,9 @@
     reason = "the source is read, which nobody waits for"
 )]
 
+#[path = "layers/attacks.rs"]
+mod attacks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

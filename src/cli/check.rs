@@ -14,6 +14,7 @@ use super::excerpt::{Severity, render};
 use super::{ConfigArgument, print};
 use crate::app;
 use crate::config::Config;
+use crate::identity::KubernetesSettings;
 use crate::inventory::{Security, observed, outlines};
 use crate::model::{Operation, Problem, SystemClock};
 use crate::pipeline::{BundleSettings, Snapshot, trial};
@@ -312,10 +313,15 @@ fn warnings(
     let prefixes = |prefix: fn(&crate::identity::IssuerSettings) -> &String| {
         issuers.into_iter().flatten().map(prefix).cloned().collect()
     };
+    let clusters = config
+        .into_iter()
+        .flat_map(|config| &config.identity.kubernetes);
+    let mut group_prefixes: Vec<String> = prefixes(|issuer| &issuer.claims.group_prefix);
+    group_prefixes.extend(clusters.map(KubernetesSettings::groups));
     let surroundings = Surroundings {
         public,
         role_prefixes: prefixes(|issuer| &issuer.claims.role_prefix),
-        group_prefixes: prefixes(|issuer| &issuer.claims.group_prefix),
+        group_prefixes,
     };
     let inventory = &snapshot.inventory;
     let operations: Vec<Arc<Operation>> = inventory

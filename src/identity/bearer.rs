@@ -18,7 +18,7 @@ use crate::model::{Arrival, ColdStep, CredentialFault as Fault, Problem, Refusal
 /// The scheme, with all its issuers.
 #[derive(Debug)]
 pub(super) struct BearerJwt {
-    issuers: HashMap<String, Issuer>,
+    issuers: HashMap<Arc<str>, Issuer>,
     /// Whether somebody else can read tokens that are no JWTs.
     leaves_opaque: bool,
 }
@@ -32,20 +32,19 @@ struct Issuer {
     statuses: Arc<Statuses>,
 }
 
-/// An issuer as the settings have it, its keys, and what becomes of its tokens' status.
-pub(super) type Party = (IssuerSettings, (Arc<KeySource>, Arc<Statuses>));
+/// An issuer: its rules, its keys, and what becomes of its tokens' status.
+pub(super) type Party = (Rules, (Arc<KeySource>, Arc<Statuses>));
 
 impl BearerJwt {
     /// The scheme with these issuers. `leaves_opaque`: tokens that do not look like a JWT are another scheme's.
     pub(super) fn new(issuers: impl IntoIterator<Item = Party>, leaves_opaque: bool) -> Self {
-        let issuers = issuers.into_iter().map(|(settings, (keys, statuses))| {
-            let rules = Rules::new(settings.clone());
+        let issuers = issuers.into_iter().map(|(rules, (keys, statuses))| {
             let issuer = Issuer {
                 rules,
                 keys,
                 statuses,
             };
-            (settings.issuer, issuer)
+            (Arc::clone(issuer.rules.issuer()), issuer)
         });
         Self {
             issuers: issuers.collect(),
@@ -242,7 +241,8 @@ pub(super) fn key_sources(
                 sources.push(KeySource::new(issuer.clone(), fetcher, surroundings(index)));
             }
             Err(error) => problems.push(Problem::new(format!(
-                "the keys of `identity.issuers[{index}]` cannot be fetched: the URL {error}"
+                "the keys of the issuer `{}` cannot be fetched: the URL {error}",
+                issuer.issuer
             ))),
         }
     }

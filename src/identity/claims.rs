@@ -4,6 +4,7 @@
 //! exposed to policies is taken where it can be told as text, and left out where it cannot.
 
 mod actor;
+mod service_account;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +12,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::settings::{Algorithm, Carrier, ClaimSettings, IssuerSettings, PrincipalSetting};
+use self::service_account::Accounts;
+use super::settings::{
+    Algorithm, Carrier, ClaimSettings, IssuerSettings, KubernetesSettings, PrincipalSetting,
+};
 use super::token::{Token, Wrong, base64url};
-use crate::model::{Binding, CredentialFault as Fault, IdentityAttributes, PrincipalKind};
+use crate::model::{
+    Binding, CredentialFault as Fault, IdentityAttributes, KUBERNETES, PrincipalKind,
+};
 
 /// The most roles, groups, scopes, audiences or login methods one token may name.
 const MAX_NAMES: usize = 256;
@@ -35,6 +41,8 @@ pub(super) struct Rules {
     max_lifetime: SignedDuration,
     scheme: &'static str,
     settings: IssuerSettings,
+    /// For a cluster: which of its service accounts are accepted. Their tokens have no `typ`.
+    accounts: Option<Accounts>,
 }
 
 /// The times of a token, checked.
@@ -66,7 +74,26 @@ impl Rules {
                 Carrier::TransactionToken => "transaction_token",
             },
             settings,
+            accounts: None,
         }
+    }
+
+    /// The rules for the tokens of a cluster's service accounts.
+    pub(super) fn of_cluster(settings: &KubernetesSettings) -> Self {
+        Self {
+            accounts: Some(Accounts::new(settings)),
+            ..Self::new(settings.as_issuer()).under(KUBERNETES)
+        }
+    }
+
+    /// Whose tokens they are for.
+    pub(super) fn issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+
+    /// Where those are carried.
+    pub(super) fn carrier(&self) -> Carrier {
+        self.settings.carrier
     }
 
     /// The same rules for claims that come another way than in a JWT.
@@ -80,11 +107,11 @@ impl Rules {
     /// # Errors
     /// The fault, and a sentence for operators.
     pub(super) fn check(&self, token: &Token<'_>, now: Timestamp) -> Result<Times, Wrong> {
-        if !token
-            .media_type
-            .as_ref()
-            .is_some_and(|name| self.media_types.contains(name))
-        {
+        let fits = match &token.media_type {
+            Some(name) => self.media_types.contains(name),
+            None => self.accounts.is_some(),
+        };
+        if !fits {
             return Err(Wrong(
                 Fault::Type,
                 "the type is absent or none of the issuer's token types",
@@ -203,6 +230,7 @@ impl Rules {
             audience: names(claims.get("aud"))?,
             scopes: scopes(claims, mapping)?,
             assurance: self.assurance(acr, &amr),
+            mfa: self.multi_factor(acr, &amr),
             amr,
             acr: acr.map(str::to_owned),
             auth_time: times.auth_time,
@@ -220,6 +248,10 @@ impl Rules {
                 (Arc::clone(&self.issuer), subject.to_owned()),
                 times.expires_at,
             )
+        };
+        let holder = match &self.accounts {
+            Some(accounts) => accounts.holder(claims, holder)?,
+            None => holder,
         };
         match claims.get("act") {
             None => Ok(holder),
@@ -249,6 +281,13 @@ impl Rules {
             .copied()
             .max()
             .unwrap_or(0)
+    }
+
+    /// Whether `acr` or `amr` says, by a value of the settings, that the login took more than one factor.
+    fn multi_factor(&self, acr: Option<&str>, amr: &[String]) -> bool {
+        let settings = &self.settings;
+        let class = acr.is_some_and(|acr| settings.mfa_classes.iter().any(|own| own == acr));
+        class || amr.iter().any(|amr| settings.mfa_methods.contains(amr))
     }
 }
 

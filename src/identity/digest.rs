@@ -1,10 +1,18 @@
 //! The name of a credential in the cache.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 /// The keyed hash of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Digest(pub(super) blake3::Hash);
+
+/// Shows nothing: it is what a credential is found by.
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest")
+    }
+}
 
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {

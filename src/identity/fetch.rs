@@ -3,10 +3,14 @@
 //! Whatever answers is taken for hostile: one attempt has five seconds in all and reads 256 KiB at most, only status 200
 //! counts, redirects are not followed, proxies named in the environment are not used.
 
+mod access;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -14,6 +18,8 @@ use url::Url;
 use super::settings::{IssuerSettings, KeyPlace};
 use crate::model::json::{self, JsonError};
 use crate::model::{is_loopback, remote_url, shown};
+
+pub(super) use self::access::Access;
 
 /// The longest one attempt may take, discovery included.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -39,6 +45,12 @@ pub(super) enum FetchError {
     /// The file cannot be read.
     #[error("`{0}` cannot be read: {1}")]
     File(String, std::io::ErrorKind),
+    /// The file of the server's authority holds none.
+    #[error("the authority in `{0}` cannot be used: {1}")]
+    Authority(String, String),
+    /// There is no bearer token where there should be one. It names the place.
+    #[error("{0} holds no token for the server of the keys")]
+    Token(String),
     /// The answer is not JSON with one reading.
     #[error("`{0}` is not usable: {1}")]
     Json(String, JsonError),
@@ -89,15 +101,26 @@ pub(super) fn builder() -> ClientBuilder {
 /// Where one issuer's keys are, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Fetcher {
-    client: Client,
+    access: Access,
     place: Place,
 }
 
-#[derive(Debug)]
 enum Place {
     Discovery { issuer: String, document: Url },
     Url(Url),
     File(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, shown) = match self {
+            Self::Discovery { document, .. } => ("Discovery", name(document)),
+            Self::Url(url) => ("Url", name(url)),
+            Self::File(path) => ("File", path.display().to_string()),
+        };
+        f.debug_tuple(kind).field(&shown).finish()
+    }
 }
 
 impl Fetcher {
@@ -113,7 +136,8 @@ impl Fetcher {
                 Place::Discovery { issuer, document }
             }
         };
-        Ok(Self { client, place })
+        let access = Access::new(settings, client);
+        Ok(Self { access, place })
     }
 
     /// Whether a look costs next to nothing, so that changes can be watched for.
@@ -126,20 +150,27 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`] where it cannot be had in time and in full.
     pub(super) async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
-        let work = async {
-            match &self.place {
-                Place::File(path) => read_file(path).await,
-                Place::Url(url) => get(&self.client, url).await,
-                Place::Discovery { issuer, document } => {
-                    let text = get(&self.client, document).await?;
-                    let keys = keys_named(&text, issuer, document)?;
-                    get(&self.client, &keys).await
-                }
-            }
-        };
-        tokio::time::timeout(TIME_LIMIT, work)
+        tokio::time::timeout(TIME_LIMIT, self.fetch_in_time())
             .await
             .unwrap_or(Err(FetchError::TooSlow))
+    }
+
+    async fn fetch_in_time(&self) -> Result<Vec<u8>, FetchError> {
+        let place = match &self.place {
+            Place::File(path) => return read_file(path).await,
+            Place::Url(url) => url,
+            Place::Discovery { document, .. } => document,
+        };
+        let client = self.access.client().await?;
+        let token = self.access.authorization().await?;
+        let text = get_as(&client, place, token.clone()).await?;
+        let Place::Discovery { issuer, document } = &self.place else {
+            return Ok(text);
+        };
+        let keys = keys_named(&text, issuer, document)?;
+        // The token is for the server that the settings name, and not for one that a document names.
+        let token = token.filter(|_| keys.origin() == document.origin());
+        get_as(&client, &keys, token).await
     }
 }
 
@@ -163,7 +194,20 @@ pub(super) async fn introspection_endpoint(
 }
 
 async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
-    let text = document(client, url, ACCEPT, SIZE_LIMIT).await?;
+    get_as(client, url, None).await
+}
+
+async fn get_as(
+    client: &Client,
+    url: &Url,
+    token: Option<HeaderValue>,
+) -> Result<Vec<u8>, FetchError> {
+    let asked = client.get(url.clone()).header("accept", ACCEPT);
+    let asked = match token {
+        Some(token) => asked.header(AUTHORIZATION, token),
+        None => asked,
+    };
+    let text = answered(asked, url, SIZE_LIMIT).await?;
     text.ok_or_else(|| FetchError::TooLong(name(url)))
 }
 
@@ -172,15 +216,24 @@ async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, FetchError> {
 /// # Errors
 /// [`FetchError`] where it cannot be had in full.
 pub(super) async fn document(
-    client: &Client,
+    access: &Access,
     url: &Url,
     accept: &'static str,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, FetchError> {
+    let client = access.client().await?;
+    let asked = client.get(url.clone()).header("accept", accept);
+    answered(asked, url, limit).await
+}
+
+async fn answered(
+    asked: RequestBuilder,
+    url: &Url,
     limit: usize,
 ) -> Result<Option<Vec<u8>>, FetchError> {
     let broken = |error: reqwest::Error| {
         FetchError::Unreachable(name(url), root_cause(&error.without_url()))
     };
-    let asked = client.get(url.clone()).header("accept", accept);
     let answer = asked.send().await.map_err(broken)?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(name(url), answer.status().as_u16()));

@@ -6,6 +6,7 @@ mod certificate;
 mod dpop;
 mod introspection;
 mod issuer;
+mod kubernetes;
 mod revocation;
 mod status_list;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use certificate::{
 pub use dpop::{DpopSettings, NonceSetting};
 pub use introspection::{ClientAuth, ClientSettings, IntrospectionSettings, SignedAnswers};
 pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
+pub use kubernetes::{BoundTo, KubernetesSettings};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
 pub use status_list::{StatusListSettings, StatusMode};
@@ -43,6 +45,8 @@ pub use status_list::{StatusListSettings, StatusMode};
 pub struct Settings {
     /// The issuers whose bearer tokens are accepted. With none, every bearer token is refused.
     pub issuers: Vec<IssuerSettings>,
+    /// The Kubernetes clusters whose service accounts are accepted, by their tokens.
+    pub kubernetes: Vec<KubernetesSettings>,
     /// Whose client certificates are accepted. Without it, a certificate names nobody.
     pub certificates: Option<CertificateSettings>,
     /// API keys. Without this section there are none.
@@ -69,6 +73,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            kubernetes: Vec::new(),
             certificates: None,
             api_keys: None,
             basic: None,
@@ -112,18 +117,7 @@ impl Settings {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Found::default();
-        let mut seen = BTreeMap::new();
-        for (index, issuer) in self.issuers.iter().enumerate() {
-            found.place = format!("identity.issuers[{index}]");
-            issuer.check(&mut found);
-            match seen.entry(&issuer.issuer) {
-                Entry::Vacant(place) => _ = place.insert(index),
-                Entry::Occupied(first) => found.say(
-                    "issuer",
-                    format!("is the same as that of issuers[{}]", first.get()),
-                ),
-            }
-        }
+        self.check_issuers(&mut found);
         if let Some(certificates) = &self.certificates {
             found.place = "identity.certificates".into();
             certificates.check(&mut found);
@@ -146,13 +140,41 @@ impl Settings {
         found.between("refused_ttl", cache.refused_ttl, ZERO, seconds(5 * 60));
         found.count("capacity", cache.capacity);
         found.count("refused_capacity", cache.refused_capacity);
-        self.revocation.check(&mut found, &self.issuers);
+        self.revocation.check(&mut found, &self.token_issuers());
         let configured = self.schemes();
         for (index, route) in self.routes.iter().enumerate() {
             let place = format!("identity.routes[{index}]");
             found.problems.extend(route.problems(&place, &configured));
         }
         found.problems
+    }
+
+    fn check_issuers(&self, found: &mut Found) {
+        let mut seen = BTreeMap::new();
+        let mut once = |issuer, place: String, found: &mut Found| match seen.entry(issuer) {
+            Entry::Vacant(vacant) => _ = vacant.insert(place),
+            Entry::Occupied(first) => {
+                found.say("issuer", format!("is the same as that of {}", first.get()));
+            }
+        };
+        for (index, issuer) in self.issuers.iter().enumerate() {
+            let place = format!("issuers[{index}]");
+            found.place = format!("identity.{place}");
+            issuer.check(found);
+            once(&issuer.issuer, place, found);
+        }
+        for (index, cluster) in self.kubernetes.iter().enumerate() {
+            let place = format!("kubernetes[{index}]");
+            found.place = format!("identity.{place}");
+            cluster.check(found);
+            once(&cluster.issuer, place, found);
+        }
+    }
+
+    /// Everybody whose tokens are verified by keys: the issuers, and then the clusters.
+    pub(super) fn token_issuers(&self) -> Vec<IssuerSettings> {
+        let clusters = self.kubernetes.iter().map(KubernetesSettings::as_issuer);
+        self.issuers.iter().cloned().chain(clusters).collect()
     }
 
     fn check_introspection(&self, found: &mut Found) {
@@ -203,7 +225,8 @@ impl Settings {
             SchemeName::Jwt => {
                 let other = self.api_keys.is_some() || self.basic.is_some();
                 let bearer = |issuer: &IssuerSettings| issuer.carrier != Carrier::TransactionToken;
-                (!other || self.issuers.iter().any(bearer)).then_some(Challenge::Bearer)
+                let any = self.issuers.iter().any(bearer) || !self.kubernetes.is_empty();
+                (!other || any).then_some(Challenge::Bearer)
             }
             SchemeName::Introspection => Some(Challenge::Bearer),
             SchemeName::Certificate | SchemeName::TransactionToken => None,
@@ -229,6 +252,11 @@ impl Settings {
     /// Often it is meant so (one house, two login servers), hence it is told and not refused.
     pub(super) fn shared_names(&self) -> Vec<(&'static str, Vec<&str>)> {
         type Space<'a> = fn(&'a ClaimSettings) -> Option<&'a str>;
+        let clusters: Vec<(&str, String)> = self
+            .kubernetes
+            .iter()
+            .map(|cluster| (cluster.issuer.as_str(), cluster.groups()))
+            .collect();
         let spaces: [(&'static str, Space<'_>); 3] = [
             ("roles", |claims| {
                 (!claims.roles.is_empty()).then_some(claims.role_prefix.as_str())
@@ -240,9 +268,12 @@ impl Settings {
         ];
         let mut shared = Vec::new();
         for (what, space) in spaces {
+            let more = clusters.iter().filter(|_| what == "groups");
+            let more = more.map(|(issuer, prefix)| (*issuer, prefix.as_str()));
             let named: Vec<(&str, &str)> = self
                 .mappings()
                 .filter_map(|(issuer, claims)| Some((issuer, space(claims)?)))
+                .chain(more)
                 .collect();
             let meets = |(own, prefix): &(&str, &str)| {
                 named.iter().any(|(other, others)| {

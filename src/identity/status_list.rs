@@ -41,9 +41,9 @@ use self::list::List;
 use self::reference::{Places, Reference};
 use self::source::Source;
 use super::denial::Denial;
-use super::fetch::{self, Fetcher};
+use super::fetch::{self, Access, Fetcher};
 use super::keys::{KeySource, Surroundings};
-use super::settings::{IssuerSettings, Settings, StatusListSettings, StatusMode};
+use super::settings::{IssuerSettings, StatusListSettings, StatusMode};
 use super::statement::Signer;
 use super::token::Wrong;
 use crate::model::{Arrival, Clock, ColdStep, CredentialFault as Fault, Problem};
@@ -261,35 +261,33 @@ pub(super) struct Started {
 }
 
 /// How many keys there are of those who sign lists and no tokens. Readiness waits for none of them.
-pub(super) fn key_holders(settings: &Settings) -> impl Iterator<Item = bool> {
-    let issuers = settings.issuers.iter();
+pub(super) fn key_holders(issuers: &[IssuerSettings]) -> impl Iterator<Item = bool> {
     issuers
+        .iter()
         .filter(|issuer| in_use(issuer).is_some_and(|lists| lists.keys.is_some()))
         .map(|_| false)
 }
 
-/// The statuses of all issuers' tokens. `keys` are those of the issuers, in the order of the settings; `surroundings` are
-/// those of further keys.
+/// The statuses of all these issuers' tokens, which have those keys. `surroundings` are those of further keys; `wait` is
+/// how long one request may wait for a list.
 ///
 /// # Errors
 /// Everything that keeps lists from being fetched.
 pub(super) fn start(
-    settings: &Settings,
-    keys: &[Arc<KeySource>],
+    (issuers, keys): (&[IssuerSettings], &[Arc<KeySource>]),
     surroundings: impl Fn(usize) -> Surroundings,
-    (clock, background): (&Arc<dyn Clock>, &Handle),
+    around: (&Arc<dyn Clock>, &Handle, Duration),
 ) -> Result<Started, Vec<Problem>> {
     let mut started = Started {
         statuses: Vec::new(),
         sources: Vec::new(),
     };
     let mut problems = Vec::new();
-    for (index, (issuer, own)) in settings.issuers.iter().zip(keys).enumerate() {
+    for (index, (issuer, own)) in issuers.iter().zip(keys).enumerate() {
         let Some(lists) = in_use(issuer) else {
             started.statuses.push(Statuses::of(issuer, None));
             continue;
         };
-        let around = (clock, background, settings.key_wait.0);
         let further = || surroundings(started.sources.len());
         match honour((issuer, lists), (own, further), around) {
             Ok((honoured, further)) => {
@@ -340,7 +338,8 @@ fn honour(
         issuer: None,
         keys: Arc::clone(further.as_ref().unwrap_or(own)),
     };
-    let around = (client, Arc::clone(clock), background.clone());
+    let access = Access::new(&lists.server(issuer), client);
+    let around = (access, Arc::clone(clock), background.clone());
     let source = Source::new(issuer, lists.clone(), signer, around);
     let honoured = Honoured {
         lists: StatusLists::new(source, wait),

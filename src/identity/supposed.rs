@@ -31,11 +31,14 @@ impl ClaimReader {
     pub fn new(settings: &Settings) -> Self {
         let opaque = settings.introspection.iter();
         let known = settings.issuers.iter().cloned();
+        let clusters = settings.kubernetes.iter();
+        let clusters = clusters.map(|own| (own.as_issuer(), Rules::of_cluster(own)));
         Self {
             // The same issuer may give out both kinds of tokens: its JWTs count then.
             known: known
                 .chain(opaque.map(IntrospectionSettings::as_issuer))
                 .map(|issuer| (issuer.clone(), Rules::new(issuer)))
+                .chain(clusters)
                 .collect(),
         }
     }

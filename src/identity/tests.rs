@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 
 use super::settings::KeyPlace;
 use super::testing::{
-    ISSUER, Idp, NOW, OPERATION, Reply, TestKey, arrival, b64, bearing, claims, clock, jwks,
-    request, snapshot,
+    ISSUER, Idp, NOW, OPERATION, Reply, TestKey, arrival, b64, bearing, changed, claims, clock,
+    jwks, request, snapshot,
 };
 use super::*;
 use crate::model::{CredentialFault as Fault, ManualClock, Period, Reason};
@@ -334,6 +334,137 @@ async fn j16_c3_issuers_with_the_same_kid_are_not_mixed_up() {
 }
 
 #[tokio::test]
+async fn c3_one_text_under_two_rules_at_once_is_judged_by_each_for_itself() {
+    let room = Arc::new(
+        Room::with(|settings| {
+            let mut other = settings.issuers[0].clone();
+            other.issuer = "https://other.example".into();
+            other.carrier = Carrier::TransactionToken;
+            other.token_types = vec!["txntoken+jwt".into()];
+            settings.issuers.push(other);
+            settings.cache.ttl = Period::seconds(3600);
+        })
+        .await,
+    );
+    // Both issuers have the same key. Each text is good in one place, and one is good nowhere.
+    let claims = |issuer: &str| changed(claims("alice"), json!({ "iss": issuer }));
+    let typed = |typ: &str| changed(room.key.header(), json!({ "typ": typ }));
+    let transaction = typed("txntoken+jwt");
+    let texts = [
+        room.key.token("alice"),
+        room.key
+            .sign_parts(&transaction, &claims("https://other.example")),
+        room.key.sign_parts(&transaction, &claims(ISSUER)),
+    ];
+    let sent = |text: &str, bearer: bool| {
+        if bearer {
+            return bearing(text);
+        }
+        let field = ("txn-token".to_owned(), text.as_bytes().to_vec());
+        AccessRequest {
+            headers: crate::model::Headers::new(vec![field]),
+            ..request(&[], "")
+        }
+    };
+    for round in 0..2 {
+        let asked = (0..120).map(|number| {
+            let (text, bearer) = (number % 3, number % 2 == 0);
+            let request = sent(&texts[text], bearer);
+            let room = Arc::clone(&room);
+            async move { (text, bearer, told(room.ask(&request).await)) }
+        });
+        for (text, bearer, told) in futures_util::future::join_all(asked).await {
+            let good = (text == 0 && bearer) || (text == 1 && !bearer);
+            assert_eq!(
+                told.is_ok(),
+                good,
+                "round {round}, text {text}, bearer {bearer}"
+            );
+        }
+    }
+    // Each text was believed once; what is refused by its header never comes to a judgement.
+    assert_eq!(room.identity.figures().entries, 2);
+    assert_eq!(room.finished(), 2);
+}
+
+#[tokio::test]
+async fn c5_ten_thousand_warm_tokens_end_at_once_with_their_key_or_one_by_its_id() {
+    const TOKENS: usize = 10_000;
+    let room = Room::open().await;
+    let (old, kept) = (TestKey::ed25519("old"), TestKey::ed25519("kept"));
+    room.idp.publish(&[&old, &kept]);
+    room.identity.refresh().await;
+    let make = |number: usize| {
+        let key = if number.is_multiple_of(2) {
+            &old
+        } else {
+            &kept
+        };
+        bearing(&key.token_with(json!({ "jti": number.to_string() })))
+    };
+    let warm: Vec<AccessRequest> = (0..TOKENS).map(make).collect();
+    for request in &warm {
+        assert!(room.ask(request).await.who.is_ok());
+    }
+    let target = Target::TokenId {
+        token_id: "7".to_owned(),
+        issuer: None,
+    };
+    let revocations = room.identity.revocations();
+    let event = revocations.event(target, RevocationSource::Admin);
+    revocations.apply(event).await.unwrap();
+    room.idp.publish(&[&kept]);
+    room.identity.refresh().await;
+    for (number, request) in warm.iter().enumerate() {
+        let expected = match number {
+            7 => invalid(Fault::Revoked),
+            _ if number.is_multiple_of(2) => invalid(Fault::UnknownKey),
+            _ => alice(),
+        };
+        assert_eq!(told(room.ask(request).await), expected, "{number}");
+    }
+    // The revoked one was judged once more, and no other.
+    assert_eq!(room.judged(), TOKENS as u64 + 1);
+}
+
+#[tokio::test]
+async fn c7_an_empty_or_broken_set_neither_wipes_keys_nor_lifts_the_limit_on_fetches() {
+    let room = Room::with(|settings| {
+        settings.issuers[0].unknown_kid_interval = Period::seconds(30);
+        settings.issuers[0].refresh_interval = Period::seconds(3600);
+    })
+    .await;
+    let empty = json!({ "keys": [] }).to_string();
+    let broken = json!({ "keys": [{ "kty": "oct" }] }).to_string();
+    for (interval, reply) in [
+        Reply::Status(200, empty),
+        Reply::Status(200, broken),
+        Reply::Status(500, String::new()),
+        Reply::Closed,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        room.idp.reply("/keys", reply);
+        let before = room.idp.asked();
+        for number in 0..200 {
+            let kid = format!("k-{interval}-{number}");
+            let told = room
+                .token(&room.key.token_under(json!({ "kid": kid })))
+                .await;
+            assert!(told.is_err());
+            assert_eq!(room.token(&room.key.token("alice")).await, alice());
+        }
+        assert_eq!(room.idp.asked(), before + 1, "one fetch an interval");
+        room.clock.advance(Duration::from_secs(30));
+    }
+    // A rotation in the middle of it is noticed in the next interval at the latest.
+    let next = TestKey::es256("k2");
+    room.idp.publish(&[&room.key, &next]);
+    assert_eq!(room.token(&next.token("alice")).await, alice());
+}
+
+#[tokio::test]
 async fn a_token_without_kid_is_believed_by_the_only_key() {
     let room = Room::open().await;
     assert_eq!(
@@ -447,7 +578,7 @@ async fn keys_that_are_too_old_end_even_warm_tokens() {
 }
 
 #[tokio::test]
-async fn c6_a_flood_of_thiefies_pushes_no_good_token_out() {
+async fn c6_a_flood_of_forgeries_pushes_no_good_token_out() {
     let room = Room::with(|settings| {
         settings.cache.capacity = 8;
         settings.cache.refused_capacity = 50;

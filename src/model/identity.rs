@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Delegation, SpiffeId};
+use super::{Delegation, ServiceAccount, SpiffeId};
 
 /// Who asks, as far as it was proven. "Nobody in particular" is an identity too, so that a public operation is a
 /// policy's decision and never a bypass.
@@ -59,6 +59,9 @@ pub enum PrincipalKind {
     Agent,
 }
 
+/// The scheme of Kubernetes service accounts.
+pub const KUBERNETES: &str = "kubernetes";
+
 /// The scheme of whoever is known by a client certificate.
 pub const CERTIFICATE: &str = "certificate";
 
@@ -86,6 +89,8 @@ pub struct IdentityAttributes {
     pub acr: Option<String>,
     /// Ordered level the issuer's `acr`/`amr` map to; 0 is the lowest and means unknown.
     pub assurance: u8,
+    /// Whether the issuer says that the login took more than one factor; `false` where it does not say.
+    pub mfa: bool,
     /// When the holder last logged in (`auth_time`).
     pub auth_time: Option<Timestamp>,
     /// When the token was issued (`iat`).
@@ -98,6 +103,8 @@ pub struct IdentityAttributes {
     pub session_id: Option<String>,
     /// The workload's SPIFFE ID, where a certificate proved one.
     pub spiffe: Option<SpiffeId>,
+    /// The Kubernetes service account, where its token proved one.
+    pub service_account: Option<ServiceAccount>,
     /// The credential's own key, where it is one: an API key's id, or the SHA-256 of a certificate's DER in lower-case hex.
     pub key_id: Option<String>,
     /// The key the credential is bound to. Whoever presents a bound one has proven possession of it: see
@@ -150,11 +157,13 @@ impl IdentityAttributes {
             amr: Vec::new(),
             acr: None,
             assurance: 0,
+            mfa: false,
             auth_time: None,
             issued_at: None,
             token_id: None,
             session_id: None,
             spiffe: None,
+            service_account: None,
             key_id: None,
             binding: None,
             roles: Vec::new(),
@@ -178,6 +187,16 @@ impl IdentityAttributes {
                 (issuer, subject),
                 expires_at,
             )
+        }
+    }
+
+    /// A workload by its service account, for which a cluster vouches.
+    #[must_use]
+    pub fn account(account: ServiceAccount, issuer: Arc<str>, expires_at: Timestamp) -> Self {
+        let who = (issuer, account.subject());
+        Self {
+            service_account: Some(account),
+            ..Self::of(PrincipalKind::Workload, KUBERNETES, who, expires_at)
         }
     }
 

@@ -28,9 +28,27 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// A URL as it may be shown: without its query, which can hold a credential.
+#[must_use]
+pub fn without_query(url: &str) -> &str {
+    url.split_once(['?', '#']).map_or(url, |(before, _)| before)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_url_ends_before_its_query() {
+        for url in [
+            "https://a/b?key=s3cret",
+            "https://a/b#s3cret",
+            "https://a/b?#?",
+            "https://a/b",
+        ] {
+            assert_eq!(without_query(url), "https://a/b");
+        }
+    }
 
     #[test]
     fn plain_http_is_for_this_machine_only() {

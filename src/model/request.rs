@@ -224,7 +224,7 @@ impl fmt::Debug for Body {
 }
 
 /// The other end of the connection to Envoy.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Peer {
     /// Its socket address; `None` on a Unix socket.
     pub address: Option<SocketAddr>,
@@ -232,6 +232,20 @@ pub struct Peer {
     pub principal: Option<String>,
     /// Its certificate in DER, where Envoy sends it (`include_peer_certificate`).
     pub certificate: Option<Vec<u8>>,
+}
+
+/// Shows how long the certificate is.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("address", &self.address)
+            .field("principal", &self.principal)
+            .field(
+                "certificate_bytes",
+                &self.certificate.as_ref().map(Vec::len),
+            )
+            .finish()
+    }
 }
 
 /// W3C Trace Context: the parent span (`traceparent`, level 1) and the vendors' state (`tracestate`).

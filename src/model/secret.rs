@@ -1,19 +1,107 @@
 //! Secrets in settings: named, never written down.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// Where a secret is to be found. Settings hold this, never the secret itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SecretRef {
     /// A file that holds the secret; one trailing newline is dropped.
     File(PathBuf),
     /// An environment variable that holds the secret.
     Env(String),
+}
+
+/// Whoever writes the secret itself in place of where it is must not find it in an error, so nothing that was read is
+/// repeated.
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl Reader {
+    fn refuse<T, E: de::Error>() -> Result<T, E> {
+        Err(E::custom(
+            "a secret is named by `{file: PATH}` or `{env: VARIABLE}`; the settings never hold the secret itself",
+        ))
+    }
+}
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`{file: PATH}` or `{env: VARIABLE}`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
+        let Some((Word(Some(kind)), Word(Some(place)))) = map.next_entry()? else {
+            return Self::refuse();
+        };
+        let found = match kind.as_str() {
+            "file" => SecretRef::File(place.into()),
+            "env" => SecretRef::Env(place),
+            _ => return Self::refuse(),
+        };
+        match map.next_entry::<Word, Word>()? {
+            None => Ok(found),
+            Some(_) => Self::refuse(),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretRef, E> {
+        Self::refuse()
+    }
+}
+
+/// A text; anything else is read over, and is none.
+struct Word(Option<String>);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(Some(text))),
+            _ => Ok(Self(None)),
+        }
+    }
 }
 
 /// Why a secret could not be had. It names the place, never what was found there.
@@ -71,6 +159,47 @@ mod tests {
         let secret = SecretRef::File(path).resolve().unwrap();
         assert_eq!(secret.expose_secret(), "s3cret");
         assert!(!format!("{secret:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_secret_in_place_of_its_place_is_refused_and_not_repeated() {
+        for (text, place) in [
+            (
+                "{file: /run/secrets/a}",
+                SecretRef::File("/run/secrets/a".into()),
+            ),
+            ("{env: TOKEN}", SecretRef::Env("TOKEN".into())),
+            ("env: 'yes'", SecretRef::Env("yes".into())),
+        ] {
+            assert_eq!(serde_saphyr::from_str::<SecretRef>(text).unwrap(), place);
+        }
+        for text in [
+            "s3cret",
+            "'s3cret'",
+            "771771771",
+            "771.771",
+            "-771771771",
+            "771771771771771771771771771",
+            "true",
+            "[s3cret]",
+            "{s3cret}",
+            "{s3cret: s3cret}",
+            "{value: s3cret}",
+            "{file: [s3cret]}",
+            "{file: {s3cret: 1}}",
+            "{env: a, file: s3cret}",
+            "{env: a, s3cret: b}",
+            "{}",
+            "~",
+        ] {
+            let error = serde_saphyr::from_str::<SecretRef>(text)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                !error.contains("s3cret") && !error.contains("771"),
+                "{text}: {error}"
+            );
+        }
     }
 
     #[test]

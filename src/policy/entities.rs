@@ -80,7 +80,11 @@ impl StaticEntities {
         let spiffe = identity.spiffe.as_ref();
         let spiffe = spiffe.filter(|_| kind == Kind::Workload);
         let trust_domain = spiffe.map(|id| Kind::TrustDomain.uid(id.trust_domain()));
-        let account = spiffe.and_then(SpiffeId::service_account);
+        let account = identity.service_account.as_ref();
+        let account = account.filter(|_| kind == Kind::Workload);
+        let account = account
+            .map(|account| (account.namespace(), account.name()))
+            .or_else(|| spiffe.and_then(SpiffeId::service_account));
         let listed = listed_ancestors(known).chain(trust_domain);
         let ancestors = self.closure(roles.chain(groups).chain(tenant.clone()).chain(listed));
         let client = (kind == Kind::Client).then(|| ClientFacts::of(identity));
@@ -291,6 +295,7 @@ fn token(identity: &IdentityAttributes) -> Value {
         ),
         ("acr", identity.acr.as_deref().map(Value::from)),
         ("assurance", Some(i64::from(identity.assurance).into())),
+        ("mfa", Some(identity.mfa.into())),
         ("authTime", identity.auth_time.and_then(datetime)),
         ("expiresAt", datetime(identity.expires_at)),
         (
@@ -308,6 +313,7 @@ fn anonymous_token() -> Value {
         ("scopes", Some(strings([]))),
         ("amr", Some(strings([]))),
         ("assurance", Some(0.into())),
+        ("mfa", Some(false.into())),
         ("senderConstrained", Some(false.into())),
         ("claims", Some(Kind::Claims.uid("claims").into())),
     ])

@@ -24,7 +24,7 @@ use super::value::Kind;
 use crate::model::{
     AccessRequest, Binding, Caller, CanonicalPath, Delegation, Emergency, Facts, Host,
     IdentityAttributes, Matched, Method, Moment, Operation, PathRules, PrincipalKind, Problem,
-    ResourceRule, SpiffeId,
+    ResourceRule, ServiceAccount, SpiffeId,
 };
 
 /// Builds the schema from a bundle's files and its operations.
@@ -319,12 +319,14 @@ fn probe_identity(kind: PrincipalKind, full: bool) -> IdentityAttributes {
         scopes: list(),
         amr: list(),
         acr: some(),
+        mfa: full,
         auth_time: full.then_some(Timestamp::UNIX_EPOCH),
         issued_at: full.then_some(Timestamp::UNIX_EPOCH),
         token_id: some(),
         spiffe: full
             .then(|| SpiffeId::parse("spiffe://probe.invalid/ns/x/sa/x"))
             .flatten(),
+        service_account: full.then(|| ServiceAccount::new("x", "x")).flatten(),
         binding: some().map(Binding::Key),
         roles: list(),
         groups: list(),

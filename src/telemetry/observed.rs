@@ -58,6 +58,8 @@ pub struct IssuerKeys {
     pub age: Option<Duration>,
     /// How many fetches failed since the start.
     pub failures: u64,
+    /// How many keys of the set cannot be used and were left out.
+    pub left_out: u64,
 }
 
 /// The bundle decisions are made from.
@@ -182,6 +184,21 @@ fn register_counts(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_keys(meter: &Meter, observer: &Arc<Observer>) {
     let label = |keys: &IssuerKeys| [KeyValue::new("issuer", Arc::clone(&keys.issuer))];
+    let watched = Arc::clone(observer);
+    meter
+        .u64_observable_gauge("cardea.keys.left_out")
+        .with_description(
+            "Keys of an issuer's set that cannot be used: too weak, of another use, twins.",
+        )
+        .with_unit("{key}")
+        .with_callback(move |gauge| {
+            if let Some(seen) = watched.look() {
+                for keys in seen.keys.iter().take(MOST_ISSUERS) {
+                    gauge.observe(keys.left_out, &label(keys));
+                }
+            }
+        })
+        .build();
     let ages = Arc::clone(observer);
     meter
         .f64_observable_gauge("cardea.keys.age")

@@ -424,6 +424,7 @@ async fn gauges_ask_the_application() {
             issuer: "https://id.example".into(),
             age: Some(Duration::from_secs(90)),
             failures: 2,
+            left_out: 1,
         }],
         bundle: Some(BundleInForce {
             digest: crate::model::SnapshotId::new("d1gest"),
@@ -456,6 +457,7 @@ async fn gauges_ask_the_application() {
         "cardea_ready 1",
         r#"cardea_keys_age_seconds{issuer="https://id.example"} 90"#,
         r#"cardea_keys_fetch_failures_total{issuer="https://id.example"} 2"#,
+        r#"cardea_keys_left_out{issuer="https://id.example"} 1"#,
         r#"cardea_status_lists_held{issuer="https://id.example"} 6"#,
         r#"cardea_status_lists_age_seconds{issuer="https://id.example"} 70"#,
         r#"cardea_status_lists_fetch_failures_total{issuer="https://id.example"} 5"#,

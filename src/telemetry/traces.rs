@@ -72,6 +72,8 @@ impl Settings {
 
 /// The most child spans of one decision.
 const MOST_STEPS: usize = 32;
+/// The most callers beside the principal that one span names.
+const MOST_BESIDE: usize = 8;
 /// The most policies one span names.
 const MOST_POLICIES: usize = 64;
 /// W3C Trace Context, section 3.3.1.5, asks for 512 characters of `tracestate`; more is a sender's excess.
@@ -280,7 +282,23 @@ fn attributes(decision: &Decision) -> Vec<KeyValue> {
     if let Some(caller) = &trail.caller {
         push_caller(&mut list, caller);
     }
+    if !trail.beside.is_empty() {
+        list.push(KeyValue::new(
+            "cardea.principals.beside",
+            beside(&trail.beside),
+        ));
+    }
     list
+}
+
+/// Who else was proven by credentials of the same request, as `<kind>::<issuer>|<subject>`.
+fn beside(callers: &[Caller]) -> Value {
+    let proven = callers.iter().filter_map(Caller::attributes);
+    let named = proven.take(MOST_BESIDE).map(|identity| {
+        let id = safe(&identity.principal_id(), 512);
+        StringValue::from(format!("{}::{id}", words::kind(identity.kind)))
+    });
+    Value::Array(Array::String(named.collect()))
 }
 
 fn push_request(list: &mut Vec<KeyValue>, request: &AccessRequest) {

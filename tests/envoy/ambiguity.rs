@@ -7,7 +7,7 @@ use crate::house::house;
 const BARE: [&str; 2] = ["defaults", "defaults_raw"];
 
 #[test]
-fn ambiguous_paths_are_refused_behind_an_envoy_that_does_not_normalise() {
+fn p1_p2_p3_p4_p5_p7_ambiguous_paths_are_refused_behind_an_envoy_that_does_not_normalise() {
     for (row, targets) in [
         (
             "p1",

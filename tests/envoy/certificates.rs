@@ -46,6 +46,15 @@ fn x4_a_header_names_no_workload() {
 }
 
 #[test]
+fn x4_a_certificate_that_names_two_or_cuts_its_name_short_is_nobodys() {
+    for whose in ["double", "cut"] {
+        let heard = Ask::post("/v1/orders").over_tls_as(whose, LISTENER);
+        assert!(!heard.reached_the_upstream(), "{whose}");
+        heard.assert_refused(400, "malformed_request");
+    }
+}
+
+#[test]
 fn a_token_that_is_bound_to_a_certificate_is_worth_nothing_without_it() {
     let ask = |whose: &str| {
         let token = house()

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector that keeps spans.
+//! An OpenTelemetry collector that keeps spans, and the text of everything it is sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 #[derive(Clone, Default)]
 pub(crate) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
+    heard: Arc<Mutex<String>>,
 }
 
 #[tonic::async_trait]
@@ -31,6 +32,7 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.hear(&request);
         let resources = request.into_inner().resource_spans.into_iter();
         let scopes = resources.flat_map(|resource| resource.scope_spans);
         self.spans
@@ -45,8 +47,9 @@ impl TraceService for Collector {
 impl MetricsService for Collector {
     async fn export(
         &self,
-        _: Request<ExportMetricsServiceRequest>,
+        request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.hear(&request);
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
@@ -62,6 +65,16 @@ impl Collector {
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         port
+    }
+
+    fn hear(&self, request: &Request<impl std::fmt::Debug>) {
+        let text = format!("{:?}\n", request.get_ref());
+        self.heard.lock().unwrap().push_str(&text);
+    }
+
+    /// Everything that was sent to it, as text: spans and metrics.
+    pub(crate) fn heard(&self) -> String {
+        self.heard.lock().unwrap().clone()
     }
 
     /// The spans of one trace that have arrived by now.

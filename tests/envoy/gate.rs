@@ -37,7 +37,14 @@ pub(crate) struct Clusters {
     pub(crate) recorder: u16,
     pub(crate) upstream: u16,
     pub(crate) otlp: u16,
+    /// Behind a hop that writes whose certificate it saw, and behind one that appends that.
+    pub(crate) behind_hop: u16,
+    pub(crate) behind_appending_hop: u16,
 }
+
+/// Where the connections of the edge come from, and those of an edge that is configured nowhere.
+pub(crate) const HOP: &str = "127.0.0.3";
+const STRANGE_HOP: &str = "127.0.0.4";
 
 pub(crate) struct Envoy {
     folder: PathBuf,
@@ -62,8 +69,18 @@ pub(crate) fn binary() -> PathBuf {
 
 impl Envoy {
     pub(crate) async fn start(folder: &Path, clusters: &Clusters, papers: &Papers) -> Self {
-        let config = configuration(clusters, papers).to_string();
-        fs::write(folder.join("envoy.json"), config).unwrap();
+        Self::run(folder, &configuration(clusters, papers)).await
+    }
+
+    /// Another Envoy, in front of this one: clients speak mutual TLS to it, and it does to this one.
+    pub(crate) async fn edge(&self, folder: &Path, papers: &Papers) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let inner = ["behind_hop", "behind_appending_hop"].map(|name| (name, self.port(name)));
+        Self::run(folder, &edge(inner, papers)).await
+    }
+
+    async fn run(folder: &Path, config: &Value) -> Self {
+        fs::write(folder.join("envoy.json"), config.to_string()).unwrap();
         let leash = Command::new("/bin/sh")
             .args(["-c", LEASH])
             .arg(binary())
@@ -121,6 +138,10 @@ impl Envoy {
         self.ports[listener]
     }
 
+    pub(crate) fn has(&self, listener: &str) -> bool {
+        self.ports.contains_key(listener)
+    }
+
     pub(crate) fn admin(&self) -> &str {
         &self.admin
     }
@@ -159,6 +180,8 @@ fn configuration(clusters: &Clusters, papers: &Papers) -> Value {
                 cardea("own_error", tcp(clusters.own_error)),
                 // Nobody listens on port 1.
                 cardea("nobody", tcp(1)),
+                cardea("behind_hop", tcp(clusters.behind_hop)),
+                cardea("behind_appending_hop", tcp(clusters.behind_appending_hop)),
                 cardea("unix", json!({ "pipe": { "path": clusters.unix } })),
                 cardea("recorder", tcp(clusters.recorder)),
                 cardea("otlp", tcp(clusters.otlp)),
@@ -180,6 +203,11 @@ fn listeners(blessed: &Value, papers: &Papers) -> Vec<Value> {
     let tls = |listener: &mut Value| {
         listener["filter_chains"][0]["transport_socket"] = downstream_tls(papers);
     };
+    let hop = |listener: &mut Value| {
+        tls(listener);
+        // What the hop writes comes through, and this Envoy adds nothing.
+        manager(listener)["forward_client_cert_details"] = json!("FORWARD_ONLY");
+    };
     let make = |name: &str, asks: &str, changes: &[&dyn Fn(&mut Value)]| {
         listener(blessed, (name, asks), changes)
     };
@@ -198,11 +226,81 @@ fn listeners(blessed: &Value, papers: &Papers) -> Vec<Value> {
         make("tls_to_cardea_nameless", "tls_nameless", &[]),
         make("unix_to_cardea", "unix", &[]),
         make("tls_from_client", "main", &[&tls]),
+        make("behind_hop", "behind_hop", &[&hop]),
+        make("behind_appending_hop", "behind_appending_hop", &[&hop]),
         make("recorded", "recorder", &[&short]),
         make("recorded_joined", "recorder", &[&soften]),
         make("recorded_tls", "recorder", &[&tls]),
         make("traced", "main", &[&traced]),
     ]
+}
+
+/// An Envoy at the edge. Each listener: what it does with the header that tells of certificates, and what it leads to.
+fn edge(inner: [(&str, u16); 2], papers: &Papers) -> Value {
+    let listener = |name: &str, details: &str, leads_to: &str| {
+        json!({
+            "name": name, "address": tcp(0), "filter_chains": [{
+                "transport_socket": downstream_tls(papers),
+                "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "stat_prefix": name,
+                    "use_remote_address": true,
+                    "forward_client_cert_details": details,
+                    "set_current_client_cert_details": { "cert": true, "chain": true, "uri": true, "subject": true },
+                    "route_config": { "virtual_hosts": [{
+                        "name": "all", "domains": ["*"],
+                        "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": leads_to } }],
+                    }]},
+                    "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                    }}],
+                }}],
+            }],
+        })
+    };
+    let cluster = |name: &str, port: u16, from: &str| {
+        json!({
+            "name": name, "type": "STATIC", "connect_timeout": "5s",
+            "upstream_bind_config": { "source_address": { "address": from, "port_value": 0 } },
+            "transport_socket": tls_between(papers),
+            "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{
+                "endpoint": { "address": tcp(port) },
+            }]}]},
+        })
+    };
+    let [(hop, hop_port), (appending, appending_port)] = inner;
+    json!({
+        "node": { "id": "edge", "cluster": "edge" },
+        "admin": { "address": tcp(0) },
+        "static_resources": {
+            "listeners": [
+                listener("edge_sets", "SANITIZE_SET", hop),
+                listener("edge_appends", "APPEND_FORWARD", hop),
+                listener("edge_appends_to_last", "APPEND_FORWARD", appending),
+                listener("edge_sanitizes", "SANITIZE", hop),
+                listener("edge_from_elsewhere", "SANITIZE_SET", "elsewhere"),
+            ],
+            "clusters": [
+                cluster(hop, hop_port, HOP),
+                cluster(appending, appending_port, HOP),
+                cluster("elsewhere", hop_port, STRANGE_HOP),
+            ],
+        },
+    })
+}
+
+fn tls_between(papers: &Papers) -> Value {
+    json!({ "name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": "api.example.com",
+        "common_tls_context": {
+            "tls_certificates": [certificate(papers, "envoy")],
+            "validation_context": {
+                "trusted_ca": { "filename": papers.authority_file() },
+                "match_typed_subject_alt_names": [{ "san_type": "DNS", "matcher": { "exact": "api.example.com" } }],
+            },
+        },
+    }})
 }
 
 fn listener(blessed: &Value, (name, asks): (&str, &str), changes: &[&dyn Fn(&mut Value)]) -> Value {

@@ -1,5 +1,5 @@
-//! Everything that runs, started once: issuer, upstream, collector, five Cardeas and one Envoy with a listener for each
-//! configuration. It lives as long as the test process.
+//! Everything that runs, started once: issuer, upstream, collector, seven Cardeas, one Envoy with a listener for each
+//! configuration, and another one in front of it. It lives as long as the test process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +18,8 @@ use cardea::envoy::listener::{ListenAddress, Local};
 use cardea::envoy::response::{Credential, OwnTrouble};
 use cardea::envoy::tls::TlsSettings;
 use cardea::identity::{
-    CertificateSettings, ClaimSettings, IssuerSettings, KeyPlace, RouteSettings, SchemeName,
-    TrustDomainSettings, install_crypto,
+    CertificateSettings, ClaimSettings, ForwardedSettings, IssuerSettings, KeyPlace, RouteSettings,
+    SchemeName, TrustDomainSettings, install_crypto,
 };
 use cardea::model::Period;
 use cardea::telemetry::logs::{Decisions, Level};
@@ -31,7 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
 use crate::collector::Collector;
-use crate::gate::{Clusters, Envoy};
+use crate::gate::{Clusters, Envoy, HOP};
 use crate::issuer::{AUDIENCE, ISSUER, Issuer};
 use crate::papers::{ENVOY_NAME, Papers};
 use crate::recorder::Recorder;
@@ -74,6 +74,7 @@ pub(crate) struct House {
     pub(crate) recorder: Recorder,
     papers: Papers,
     envoy: Envoy,
+    edge: Envoy,
     runtime: Runtime,
     _apps: Vec<App>,
 }
@@ -113,13 +114,7 @@ impl House {
         let settings = |keys: &str| settings(&bundle, keys);
         let mut main = settings(&keys);
         main.telemetry.otlp.endpoint = Some(format!("http://127.0.0.1:{otlp}"));
-        main.identity.certificates = Some(CertificateSettings {
-            trust_domains: vec![TrustDomainSettings {
-                name: "example.com".to_owned(),
-                ca_files: vec![papers.authority_file()],
-            }],
-            ..CertificateSettings::default()
-        });
+        main.identity.certificates = Some(certificates(&papers));
         main.identity.routes = vec![RouteSettings {
             schemes: vec![SchemeName::Jwt, SchemeName::Certificate],
             combine: vec![(SchemeName::Jwt, SchemeName::Certificate)],
@@ -136,7 +131,9 @@ impl House {
         let socket = folder.join("cardea.sock");
         unix.listen.address = ListenAddress::Unix(socket.clone());
         unix.answer.credential = Credential::Remove;
-        let all = [main, no_keys, own_error, tls, unix];
+        let hop = behind(&main, false);
+        let appending = behind(&main, true);
+        let all = [main, no_keys, own_error, tls, unix, hop, appending];
         let apps: Vec<App> = all
             .iter()
             .map(|config| App::start(config).unwrap())
@@ -154,14 +151,18 @@ impl House {
             recorder: recorder_port,
             upstream,
             otlp,
+            behind_hop: port(&apps[5]),
+            behind_appending_hop: port(&apps[6]),
         };
         let envoy = runtime.block_on(Envoy::start(&folder, &clusters, &papers));
+        let edge = runtime.block_on(envoy.edge(&folder.join("edge"), &papers));
         Self {
             issuer,
             collector,
             recorder,
             papers,
             envoy,
+            edge,
             runtime,
             _apps: apps,
         }
@@ -169,7 +170,9 @@ impl House {
 
     /// The address of a listener.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
-        ([127, 0, 0, 1], self.envoy.port(listener)).into()
+        let edge = self.edge.has(listener);
+        let envoy = if edge { &self.edge } else { &self.envoy };
+        ([127, 0, 0, 1], envoy.port(listener)).into()
     }
 
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
@@ -291,6 +294,29 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     }];
     config.telemetry.log.level = Level::Error;
     config.telemetry.log.decisions = Decisions::None;
+    config
+}
+
+fn certificates(papers: &Papers) -> CertificateSettings {
+    CertificateSettings {
+        trust_domains: vec![TrustDomainSettings {
+            name: "example.com".to_owned(),
+            ca_files: vec![papers.authority_file()],
+        }],
+        ..CertificateSettings::default()
+    }
+}
+
+/// The same behind a hop, which passes on whose certificate it saw.
+fn behind(main: &Config, last_of_several: bool) -> Config {
+    let mut config = main.clone();
+    config.telemetry.otlp.endpoint = None;
+    let certificates = config.identity.certificates.as_mut().unwrap();
+    certificates.forwarded = Some(ForwardedSettings {
+        from: vec![format!("{HOP}/32")],
+        last_of_several,
+        ..ForwardedSettings::default()
+    });
     config
 }
 

@@ -101,6 +101,42 @@ fn x3_a_connection_header_takes_nothing_away_from_the_upstream() {
 }
 
 #[test]
+fn x5_a_header_that_comes_twice_names_no_role() {
+    for listener in ["blessed", "defaults", "defaults_raw"] {
+        let heard = Ask::get(ORDER)
+            .user("alice")
+            .header("x-role", "user")
+            .header("x-role", "admin")
+            .header("x-cardea-roles", "admin")
+            .header("x-cardea-roles", "root")
+            .at(listener);
+        assert_eq!(
+            heard.upstream("x-cardea-roles"),
+            ["order-editor"],
+            "{listener}"
+        );
+    }
+}
+
+#[test]
+fn x6_no_header_skips_the_check() {
+    for listener in ["blessed", "defaults", "defaults_raw"] {
+        for (name, value) in [
+            ("user-agent", "kube-probe/1.30"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-forwarded-for", "unknown"),
+            ("forwarded", "for=\"a,b\""),
+            ("x-envoy-internal", "true"),
+            ("x-envoy-external-address", "127.0.0.1"),
+            ("x-real-ip", "127.0.0.1"),
+        ] {
+            let heard = Ask::get(ORDER).header(name, value).at(listener);
+            heard.assert_refused(401, "credential_missing");
+        }
+    }
+}
+
+#[test]
 fn a_credential_that_is_to_be_removed_does_not_arrive() {
     let heard = Ask::get(ORDER).user("alice").at("unix_to_cardea");
     assert_eq!(heard.upstream("x-cardea-subject"), ["alice"]);

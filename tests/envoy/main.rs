@@ -21,6 +21,7 @@ mod ambiguity;
 mod answers;
 mod certificates;
 mod demo;
+mod forwarded;
 mod handover;
 mod identity;
 mod observed;

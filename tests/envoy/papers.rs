@@ -31,17 +31,15 @@ impl Papers {
             authority,
         };
         fs::write(papers.authority_file(), papers.authority.pem()).unwrap();
-        papers.issue(
-            "server",
-            SanType::DnsName("api.example.com".try_into().unwrap()),
-        );
-        papers.issue(
-            "cardea",
-            SanType::DnsName("cardea.test".try_into().unwrap()),
-        );
-        papers.issue("client", SanType::URI(CLIENT_NAME.try_into().unwrap()));
-        papers.issue("other", SanType::URI(OTHER_NAME.try_into().unwrap()));
-        papers.issue("envoy", SanType::URI(ENVOY_NAME.try_into().unwrap()));
+        let uri = |name: &str| SanType::URI(name.try_into().unwrap());
+        let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+        papers.issue("server", vec![dns("api.example.com")]);
+        papers.issue("cardea", vec![dns("cardea.test")]);
+        papers.issue("client", vec![uri(CLIENT_NAME)]);
+        papers.issue("other", vec![uri(OTHER_NAME)]);
+        papers.issue("envoy", vec![uri(ENVOY_NAME)]);
+        papers.issue("double", vec![uri(OTHER_NAME), uri(CLIENT_NAME)]);
+        papers.issue("cut", vec![uri(&format!("{CLIENT_NAME}\0.evil"))]);
         papers
     }
 
@@ -57,9 +55,9 @@ impl Papers {
         self.folder.join(format!("{whose}.key"))
     }
 
-    fn issue(&self, whose: &str, name: SanType) {
+    fn issue(&self, whose: &str, names: Vec<SanType>) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![name];
+        params.subject_alt_names = names;
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

@@ -64,7 +64,7 @@ impl Keys {
 
 /// Runs `cardea keys` on the files of a folder: standard output.
 #[track_caller]
-fn keys(folder: &Path, what: &str, more: &[&str]) -> String {
+pub(crate) fn keys(folder: &Path, what: &str, more: &[&str]) -> String {
     let [file, secret] = ["keys.json", "hash-key"].map(|name| folder.join(name));
     let (file, secret) = (file.to_str().unwrap(), secret.to_str().unwrap());
     let places = ["keys", what, "--file", file, "--hash-key-file", secret];

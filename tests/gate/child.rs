@@ -7,10 +7,14 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tonic::Request;
+use tonic::transport::Channel;
 
-use crate::world::{eventually, write};
+use crate::world::{Ask, Heard, eventually, http_get, write};
 
 /// The program, with nothing of the tests' own environment that it listens to.
 fn program(arguments: &[&str]) -> Command {
@@ -109,6 +113,23 @@ impl Child {
         lines(&self.output)
     }
 
+    /// A connection to it, once it is ready.
+    pub(crate) fn line(&self) -> Line {
+        eventually("it is ready", || http_get(self.admin, "/ready").0 == 200);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let url = format!("http://{}", self.check);
+        let channel = Channel::from_shared(url).unwrap();
+        let channel = runtime.block_on(channel.connect()).unwrap();
+        Line {
+            client: AuthorizationClient::new(channel),
+            runtime,
+        }
+    }
+
     /// Asks it to end, as a supervisor does.
     pub(crate) fn terminate(&self) {
         self.signal("-TERM");
@@ -145,6 +166,30 @@ impl Drop for Child {
         // It may have ended already.
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
+    }
+}
+
+/// A connection to a program, on which it is asked as Envoy asks.
+pub(crate) struct Line {
+    runtime: Runtime,
+    client: AuthorizationClient<Channel>,
+}
+
+impl Line {
+    pub(crate) fn ask(&self, ask: Ask) -> Heard {
+        self.runtime.block_on(ask.send(self.client.clone()))
+    }
+
+    /// The same within a trace.
+    pub(crate) fn ask_within(&self, trace_parent: &str, ask: Ask) -> Heard {
+        let mut request = Request::new(ask.check);
+        let parent = trace_parent.parse().unwrap();
+        request.metadata_mut().insert("traceparent", parent);
+        let mut client = self.client.clone();
+        let answer = self.runtime.block_on(client.check(request));
+        Heard {
+            response: answer.unwrap().into_inner(),
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Tokens that must not be believed, and places where none may be looked for.
 
+use std::io::Write;
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
 
-use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, Reply, b64, claims, jwks, now};
+use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, Reply, b64, changed, claims, jwks, now};
 use crate::world::{Ask, Setup, World};
 
 /// The usual world; with an RSA key and an Ed25519 key beside the usual one.
@@ -92,8 +96,10 @@ fn j2_a_public_key_is_never_a_shared_secret() {
             der,
             key.jwk().to_string().into_bytes(),
         ] {
-            let header = json!({"alg": "HS256", "kid": key.kid, "typ": "at+jwt"});
-            tokens.push(hs256(&header, &secret));
+            for name in ["HS256", "HS384", "HS512"] {
+                let header = json!({"alg": name, "kid": key.kid, "typ": "at+jwt"});
+                tokens.push(hs256(&header, &secret));
+            }
         }
     }
     assert_none_is_believed(&world, tokens);
@@ -198,6 +204,10 @@ fn j6_a_key_id_is_a_name_and_nothing_else() {
             .present(&world.key.token_under(json!({ "kid": kid })))
             .assert_invalid();
     }
+    // With one of 64 KiB, the headers are too large for anybody to look at the token.
+    world
+        .present(&world.key.token_under(json!({ "kid": "k".repeat(65_536) })))
+        .assert_refused(400, "malformed_request");
     let null = r#"{"alg":"ES256","typ":"at+jwt","kid":null}"#;
     world
         .present(&world.key.sign_texts(null, &claims().to_string()))
@@ -305,6 +315,8 @@ fn j9_weak_and_misused_keys_are_left_out_and_the_others_stay() {
     });
     let status = &world.pipeline().identity.key_sets()[0];
     assert_eq!((status.keys, status.left_out.len()), (1, 11), "{status:?}");
+    let left_out = world.metrics().sum("cardea_keys_left_out", &[ISSUER]);
+    assert!((left_out - 11.0).abs() < 0.1, "{left_out}");
     world.get("/v1/orders").passed();
     for key in [&encrypting, &wrapping, &private] {
         world.present(&key.token()).assert_invalid();
@@ -348,6 +360,7 @@ fn j10_j11_times_are_whole_seconds_within_bounds() {
     }
     for claims in [
         json!({ "exp": null }),
+        json!({ "exp": now() }),
         json!({ "exp": now() - 1 }),
         json!({ "exp": now() - 30 }),
         json!({ "nbf": now() + 60 }),
@@ -503,6 +516,9 @@ fn j17_only_access_tokens_are_access_tokens() {
         json!("jwt"),
         json!("logout+jwt"),
         json!("dpop+jwt"),
+        json!("refresh+jwt"),
+        json!("txntoken+jwt"),
+        json!("token-introspection+jwt"),
         json!("id_token+jwt"),
         json!("at+jwt "),
         json!(["at+jwt"]),
@@ -553,6 +569,79 @@ fn j18_j19_j20_other_forms_and_sizes_are_refused_unread() {
     world
         .present(&".".repeat(1 << 20))
         .assert_refused(400, "malformed_request");
+}
+
+/// A megabyte of one letter, compressed to about a thousandth.
+fn bomb() -> Vec<u8> {
+    let mut packed = DeflateEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&vec![b'a'; 1 << 20]).unwrap();
+    packed.finish().unwrap()
+}
+
+#[test]
+fn j18_an_encrypted_token_is_refused_before_anything_of_it_is_unpacked_or_derived() {
+    let world = World::new();
+    let bomb = bomb();
+    assert!(bomb.len() * 900 < 1 << 20, "{}", bomb.len());
+    let payload = b64(claims().to_string());
+    let unsigned = format!("{}.{payload}.", b64(r#"{"alg":"none","typ":"at+jwt"}"#));
+    let headers = [
+        json!({"alg": "dir", "enc": "A128GCM", "zip": "DEF"}),
+        json!({"alg": "dir", "enc": "A128GCM", "cty": "JWT", "kid": "k1"}),
+        json!({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": "k1", "typ": "at+jwt"}),
+        json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2c": 2_147_483_647, "p2s": "AA"}),
+        json!({"alg": "ES256", "kid": "k1", "typ": "at+jwt"}),
+        json!({"alg": "none"}),
+    ];
+    let mut tokens = Vec::new();
+    for header in headers {
+        let header = b64(header.to_string());
+        for content in [b64(&bomb), b64(&unsigned), payload.clone()] {
+            tokens.push(format!("{header}..AAAA.{content}.AAAA"));
+            tokens.push(format!("{header}.AAAA.AAAA.{content}.AAAA"));
+        }
+    }
+    // Compressed, and signed by the issuer.
+    let header = changed(world.key.header(), json!({ "zip": "DEF" })).to_string();
+    let signed = format!("{}.{}", b64(header), b64(&bomb));
+    let signature = b64(world.key.sign(signed.as_bytes()));
+    tokens.push(format!("{signed}.{signature}"));
+    assert_none_is_believed(&world, tokens);
+    assert_eq!(world.figures().judged, 1, "the good one, and no other");
+}
+
+#[test]
+fn j22_names_that_nearly_match_are_somebody_elses() {
+    let world = World::with(|setup| {
+        setup.write(
+            "names.cedar",
+            r#"@id("by-name") permit (principal is Cardea::User, action == Cardea::Action::"orders.createOrder", resource)
+               when { principal.sub == "cert-manager.io" };
+               @id("by-mail") permit (principal is Cardea::User, action == Cardea::Action::"orders.createOrder", resource)
+               when { context.token.claims.hasTag("email") && context.token.claims.getTag("email").contains("a@good.example") };"#,
+        );
+    });
+    let ask = |sub: &str, email: &str| {
+        let claims = json!({ "sub": sub, "email": email, "scope": "", "roles": [] });
+        let token = world.key.token_with(claims);
+        world.ask(Ask::new("POST", "/v1/orders").bearer(&token))
+    };
+    ask("cert-manager.io", "-").assert_allowed(&["by-name"]);
+    ask("alice", "a@good.example").assert_allowed(&["by-mail"]);
+    for (sub, email) in [
+        ("cert-managerXio", "-"),
+        ("Cert-Manager.io", "-"),
+        ("cert-manager.io.evil", "-"),
+        ("x.cert-manager.io", "-"),
+        ("cert-manager.io ", "-"),
+        ("alice", "a@evil@good.example"),
+        ("alice", "b@good.example"),
+        ("alice", "a@good.example.evil"),
+        ("alice", "A@good.example"),
+        ("alice", "a@good\u{2024}example"),
+    ] {
+        ask(sub, email).assert_refused(403, "not_permitted");
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Tokens that somebody uses for somebody else (RFC 8693): a right that is delegated is one that both have.
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, b64, changed, claims};
@@ -138,6 +141,65 @@ fn a_transaction_token_names_the_caller_where_there_is_no_other_credential() {
     ask("a b").assert_invalid();
     let good = transaction_token(&key, "txntoken+jwt");
     ask(&format!("{good},{good}")).assert_refused(400, "ambiguous_credential");
+}
+
+#[test]
+fn j1_j2_j4_j5_j7_j8_j12_j13_j18_j19_j20_j21_transaction_tokens_are_read_as_strictly_as_others() {
+    let (world, key, server) = transactions(&json!([]));
+    let thief = Key::es256("t1");
+    let good = transaction_token(&key, "txntoken+jwt");
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (_, payload) = signed.split_once('.').unwrap();
+    let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let usual = changed(key.header(), json!({ "typ": "txntoken+jwt" }));
+    let headed = |changes: Value| changed(usual.clone(), changes).to_string();
+    let mut tokens: Vec<String> = [
+        json!({ "alg": "none" }),
+        json!({ "alg": "HS256" }),
+        json!({ "alg": "ES384" }),
+        json!({ "jwk": thief.jwk() }),
+        json!({ "jku": server.url("/jwks") }),
+        json!({ "x5c": ["AAAA"] }),
+        json!({ "crit": ["x-mfa"], "x-mfa": "1" }),
+        json!({ "b64": false }),
+        json!({ "zip": "DEF" }),
+    ]
+    .into_iter()
+    .flat_map(|changes| {
+        [&key, &thief].map(|signer| signer.sign_texts(&headed(changes.clone()), &claims))
+    })
+    .collect();
+    for name in ["none", "nOnE", "HS256"] {
+        let signed = format!("{}.{payload}", b64(headed(json!({ "alg": name }))));
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, key.jwk().to_string().as_bytes());
+        let mac = b64(hmac::sign(&mac, signed.as_bytes()));
+        tokens.extend(["", "AAAA", &mac].map(|end| format!("{signed}.{end}")));
+    }
+    let double = claims.replacen('{', "{\"sub\":\"bob\",", 1);
+    let texts = [&*double, "[1,2]", "\"x\"", ""];
+    tokens.extend(texts.map(|text| key.sign_texts(&usual.to_string(), text)));
+    tokens.extend([
+        thief.sign_texts(&usual.to_string(), &claims),
+        format!("{signed}.{}", b64([0; 64])),
+        format!("{signed}.{signature}="),
+        format!("{signed}.{signature}A"),
+        format!("{good}.a.b"),
+        format!("{}..{signature}", b64(usual.to_string())),
+        ".".repeat(8000),
+        "A".repeat(8193),
+        "..".to_owned(),
+        json!({ "payload": payload }).to_string(),
+    ]);
+    let asked = server.asked();
+    for token in &tokens {
+        for _ in 0..2 {
+            let ask = Ask::get("/v1/orders").header("txn-token", token);
+            world.ask(ask).assert_invalid();
+        }
+    }
+    assert_eq!(server.asked(), asked, "keys were fetched");
+    let ask = Ask::get("/v1/orders").header("txn-token", &good);
+    world.ask(ask).passed();
 }
 
 #[test]

@@ -209,6 +209,8 @@ pub(crate) fn jwks(keys: &[&Key]) -> String {
 pub(crate) enum Reply {
     /// 200 with this text.
     Text(String),
+    /// 200 with this JSON.
+    Json(Value),
     /// This status, and an HTML page as proxies give it.
     Status(u16),
     /// 302 to this place.
@@ -235,6 +237,7 @@ pub(crate) struct KeyServer {
 struct Shared {
     replies: Mutex<BTreeMap<String, Reply>>,
     asked: Mutex<Vec<String>>,
+    heard: Mutex<String>,
     sent: AtomicU64,
     hanging: AtomicU64,
     changed: Condvar,
@@ -283,6 +286,11 @@ impl KeyServer {
         self.shared.asked.lock().unwrap().len()
     }
 
+    /// Everything that was sent to it: heads and bodies.
+    pub(crate) fn heard(&self) -> String {
+        self.shared.heard.lock().unwrap().clone()
+    }
+
     /// How many body bytes the network took from it.
     pub(crate) fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::SeqCst)
@@ -314,8 +322,14 @@ impl Shared {
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push(path.clone());
+        let body = body(&head, &mut stream)?;
+        *self.heard.lock().unwrap() += &(head + &body);
         match self.next_reply(&path).unwrap_or(Reply::Status(404)) {
             Reply::Text(text) => answer(&mut stream, 200, "", &text),
+            Reply::Json(value) => {
+                let kind = "content-type: application/json\r\n";
+                answer(&mut stream, 200, kind, &value.to_string())
+            }
             Reply::Status(status) => answer(&mut stream, status, "", "<html>oh no</html>"),
             Reply::Redirect(to) => answer(&mut stream, 302, &format!("location: {to}\r\n"), ""),
             Reply::Close | Reply::Hold => Ok(()),
@@ -357,6 +371,16 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The body that a head announces.
+fn body(head: &str, stream: &mut TcpStream) -> std::io::Result<String> {
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    let mut length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.next().map_or(0, |(_, value)| value.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 fn answer(stream: &mut TcpStream, status: u16, more: &str, body: &str) -> std::io::Result<()> {

@@ -9,9 +9,13 @@
 
 mod answers;
 mod api_keys;
+mod assurance;
 mod basic;
 mod caching;
+mod canaries;
 mod child;
+#[path = "../envoy/collector.rs"]
+mod collector;
 mod credentials;
 mod delegation;
 mod dpop;
@@ -19,13 +23,14 @@ mod health;
 mod introspection;
 mod issuer;
 mod keys;
+mod kubernetes;
 mod observed;
 mod policies;
 mod provider;
 mod reload;
 mod requests;
 mod revocation;
-mod secrets;
+mod rows;
 mod start;
 mod status_list;
 mod world;

@@ -457,6 +457,7 @@ fn x6_the_client_is_where_the_connection_comes_from() {
         ("x-forwarded-for", "10.0.0.1"),
         ("x-forwarded-for", "unknown"),
         ("forwarded", "for=\"10.0.0.1\""),
+        ("forwarded", "for=\"a,b\", for=10.0.0.1"),
         ("x-real-ip", "10.0.0.1"),
         ("x-envoy-external-address", "10.0.0.1"),
         ("true-client-ip", "10.0.0.1"),

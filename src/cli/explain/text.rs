@@ -165,6 +165,9 @@ impl Page {
         if known.assurance > 0 {
             words.push(format!("assurance {}", known.assurance));
         }
+        if known.mfa {
+            words.push("login by more than one factor".to_owned());
+        }
         words.extend(known.auth_time.iter().map(|at| format!("login at {at}")));
         for word in words {
             self.field("", &shown(&word, MAX_VALUE));

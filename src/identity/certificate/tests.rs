@@ -41,7 +41,7 @@ async fn a_workload_is_known_by_its_spiffe_id() {
     assert_eq!(holder.scheme, "certificate");
     assert_eq!(holder.expires_at, "2031-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(holder.binding, sha256(&der).map(Binding::Certificate));
-    assert!(holder.sender_constrained());
+    assert!(holder.sender_constrained() && !holder.mfa);
     for (claim, value) in [
         ("x509.san.uri", WEB),
         ("x509.san.dns", "Web.shop"),

@@ -337,6 +337,73 @@ fn assurance_is_the_highest_configured_level() {
 }
 
 #[test]
+fn more_than_one_factor_was_seen_only_where_a_listed_value_says_so() {
+    let usual = |_: &mut IssuerSettings| {};
+    let own = |settings: &mut IssuerSettings| {
+        settings.mfa_methods = vec!["2fa".into()];
+        settings.mfa_classes = vec!["gold".into()];
+    };
+    let none = |settings: &mut IssuerSettings| settings.mfa_methods.clear();
+    let seen = |change: fn(&mut IssuerSettings), more: &Value| attributes(change, more.clone());
+    for (change, more, expected) in [
+        (usual as fn(&mut IssuerSettings), json!({}), false),
+        (usual, json!({"amr": ["pwd", "mfa"]}), true),
+        (usual, json!({"amr": "mfa"}), true),
+        // Two methods may be of one kind, so they are not counted.
+        (usual, json!({"amr": ["pwd", "otp"]}), false),
+        (usual, json!({"amr": ["MFA", " mfa", "mfa2"]}), false),
+        (usual, json!({"amr": [], "acr": "mfa"}), false),
+        (usual, json!({"amr": null}), false),
+        (usual, json!({"mfa": true}), false),
+        (own, json!({"amr": ["2fa"]}), true),
+        (own, json!({"amr": ["mfa"]}), false),
+        (own, json!({"acr": "gold"}), true),
+        (own, json!({"acr": "Gold", "amr": ["gold"]}), false),
+        (none, json!({"amr": ["mfa"]}), false),
+    ] {
+        assert_eq!(seen(change, &more).unwrap().mfa, expected, "{more}");
+    }
+}
+
+#[test]
+fn what_a_login_was_like_is_the_least_where_it_is_unknown_and_garbage_is_refused() {
+    let who = attributes(|_| {}, json!({})).unwrap();
+    assert_eq!((who.assurance, who.mfa, who.auth_time), (0, false, None));
+    let who = attributes(|_| {}, json!({"auth_time": NOW - 7})).unwrap();
+    assert_eq!(who.auth_time, Some(at_second(NOW - 7)));
+    for (garbage, expected) in [
+        (json!({"auth_time": 0}), Fault::Lifetime),
+        (json!({"auth_time": -5}), Fault::Lifetime),
+        (json!({"auth_time": 1.5}), Fault::Lifetime),
+        (json!({"auth_time": "2026-01-05"}), Fault::Lifetime),
+        (json!({"auth_time": NOW + 3600}), Fault::NotYetValid),
+        (json!({"acr": ["gold"]}), Fault::Claims),
+        (json!({"acr": 3}), Fault::Claims),
+        (json!({"amr": {"mfa": true}}), Fault::Claims),
+        (json!({"amr": ["mfa", 1]}), Fault::Claims),
+        (json!({"amr": true}), Fault::Claims),
+    ] {
+        let wrong = attributes(|_| {}, garbage.clone()).unwrap_err();
+        assert_eq!(wrong.0, expected, "{garbage}");
+    }
+}
+
+#[test]
+fn whoever_acts_brings_the_login_of_whom_they_act_for() {
+    let more = json!({"amr": ["mfa"], "auth_time": NOW - 60, "act": {"sub": "bot", "amr": ["pwd"], "auth_time": NOW}});
+    let agent = attributes(|_| {}, more).unwrap();
+    let alice = agent.subject_of_token();
+    assert_eq!((&*agent.subject, &*alice.subject), ("bot", "alice"));
+    assert_eq!(
+        (alice.mfa, alice.auth_time),
+        (true, Some(at_second(NOW - 60)))
+    );
+    let more = json!({"amr": ["pwd"], "act": {"sub": "bot", "amr": ["mfa"]}});
+    let agent = attributes(|_| {}, more).unwrap();
+    assert!(!agent.subject_of_token().mfa);
+}
+
+#[test]
 fn the_kind_of_principal_is_told_by_the_client_or_the_settings() {
     for (more, expected) in [
         (json!({}), PrincipalKind::User),

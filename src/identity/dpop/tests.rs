@@ -1,3 +1,5 @@
+mod rows;
+
 use std::sync::Barrier;
 use std::thread;
 

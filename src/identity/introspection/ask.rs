@@ -3,6 +3,7 @@
 //! Whatever answers is taken for hostile: 64 KiB are read at most, only status 200 counts, redirects are not followed, and
 //! the time is bounded by whoever asks.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,11 +60,20 @@ impl Told {
     }
 }
 
-#[derive(Debug)]
 enum Place {
     Known(Url),
     /// The endpoint that discovery named, and when to look for it again. One looks, the others wait for it.
     Discovered(Mutex<Option<(Url, Instant)>>),
+}
+
+/// Shows no query.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(url) => f.debug_tuple("Known").field(&name(url)).finish(),
+            Self::Discovered(_) => f.write_str("Discovered"),
+        }
+    }
 }
 
 impl Asker {

@@ -1,3 +1,5 @@
+mod rows;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -253,7 +255,7 @@ async fn members_are_mapped_and_judged_as_claims_are() {
     })
     .await;
     let body = with(json!({
-        "realm_access": {"roles": ["viewer"]}, "acr": "gold", "sid": "s", "jti": "j",
+        "realm_access": {"roles": ["viewer"]}, "acr": "gold", "amr": ["mfa"], "sid": "s", "jti": "j",
         "act": {"sub": "bot"},
     }));
     let agent = room.told(&body).await.unwrap();
@@ -261,8 +263,8 @@ async fn members_are_mapped_and_judged_as_claims_are() {
     assert_eq!(agent.scheme, "introspection");
     let alice = agent.on_behalf.unwrap().subject;
     assert_eq!(
-        (&alice.roles[..], alice.assurance),
-        (&["idp:viewer".to_owned()][..], 3)
+        (&alice.roles[..], alice.assurance, alice.mfa),
+        (&["idp:viewer".to_owned()][..], 3, true)
     );
     assert_eq!(alice.scheme, "introspection");
     assert_eq!(
@@ -886,7 +888,7 @@ async fn a_certificate_is_shown_to_the_server_and_only_a_server_of_ours_is_asked
 }
 
 #[tokio::test]
-async fn i_neither_token_nor_secret_is_in_what_is_shown() {
+async fn neither_token_nor_secret_is_in_what_is_shown() {
     let room = Room::open(good()).await;
     let identified = room.ask(&bearing(TOKEN)).await;
     let shown = format!("{:?} {:?}", room.identity, identified);
@@ -958,6 +960,7 @@ async fn rehearsals_read_claims_as_the_servers_answers_are_read() {
         audiences: Vec::new(),
         any_audience: true,
         acr_levels: [("gold".to_owned(), 3)].into(),
+        mfa_classes: vec!["gold".to_owned()],
         ..stub.settings()
     };
     let settings = Settings {
@@ -968,7 +971,10 @@ async fn rehearsals_read_claims_as_the_servers_answers_are_read() {
     let claims = claims.as_object().unwrap().clone();
     let reader = super::super::ClaimReader::new(&settings);
     let alice = reader.read(claims, clock().now()).unwrap();
-    assert_eq!((&*alice.subject, alice.assurance), ("alice", 3));
+    assert_eq!(
+        (&*alice.subject, alice.assurance, alice.mfa),
+        ("alice", 3, true)
+    );
 }
 
 #[tokio::test]

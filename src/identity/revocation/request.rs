@@ -33,12 +33,12 @@ impl Lives {
         let configured = settings.schemes();
         let opaque = configured.contains(&SchemeName::Introspection);
         let elsewhere = beside_tokens(settings);
-        let by_issuer: BTreeMap<_, _> = settings
-            .issuers
+        let issuers = settings.token_issuers();
+        let by_issuer: BTreeMap<_, _> = issuers
             .iter()
             .filter(|issuer| !opaque && !elsewhere.contains(&issuer.issuer))
             .map(|issuer| {
-                let life = longest_life(settings, issuer);
+                let life = longest_life(&issuers, issuer);
                 (issuer.issuer.clone(), signed(life))
             })
             .collect();
@@ -107,11 +107,11 @@ fn beside_tokens(settings: &Settings) -> BTreeSet<String> {
 
 /// How long a token can live that names one of this issuer's subjects: its own, or one of an issuer that takes its subjects
 /// for actors.
-fn longest_life(settings: &Settings, issuer: &IssuerSettings) -> Duration {
+fn longest_life(issuers: &[IssuerSettings], issuer: &IssuerSettings) -> Duration {
     let name = &issuer.issuer;
     let names =
         |other: &&IssuerSettings| other.issuer == *name || other.actor_issuers.contains(name);
-    let lives = settings.issuers.iter().filter(names).map(life);
+    let lives = issuers.iter().filter(names).map(life);
     lives.max().unwrap_or(Duration::MAX)
 }
 

@@ -1,6 +1,7 @@
 //! Servers that are asked about opaque tokens: which tokens, how they know us, and how their answers are judged.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use url::Url;
 use super::super::fetch::key_url;
 use super::issuer::{Algorithm, ClaimSettings, IssuerSettings, KeyPlace, PrincipalSetting};
 use super::{Found, plain, seconds};
-use crate::model::{Period, SecretRef};
+use crate::model::{Period, SecretRef, without_query};
 
 /// One server that is asked about bearer tokens which are no JWTs (RFC 7662).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntrospectionSettings {
     /// The exact text of `iss` in the server's answers, and the issuer of its tokens' subjects. Must be set.
@@ -67,6 +68,10 @@ pub struct IntrospectionSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// The `amr` values that say by themselves that the login took more than one factor (`context.token.mfa`).
+    pub mfa_methods: Vec<String>,
+    /// The `acr` values that say the same.
+    pub mfa_classes: Vec<String>,
 }
 
 impl Default for IntrospectionSettings {
@@ -95,7 +100,20 @@ impl Default for IntrospectionSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            mfa_methods: issuer.mfa_methods,
+            mfa_classes: Vec::new(),
         }
+    }
+}
+
+/// Shows which server it is, and no query.
+impl fmt::Debug for IntrospectionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntrospectionSettings")
+            .field("issuer", &self.issuer)
+            .field("endpoint", &self.endpoint.as_deref().map(without_query))
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,6 +187,8 @@ impl IntrospectionSettings {
             actor_issuers: self.actor_issuers.clone(),
             acr_levels: self.acr_levels.clone(),
             amr_levels: self.amr_levels.clone(),
+            mfa_methods: self.mfa_methods.clone(),
+            mfa_classes: self.mfa_classes.clone(),
             ..IssuerSettings::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Issuers of bearer tokens: how their tokens are judged, and what becomes of their claims.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fetch::key_url;
 use super::{Found, StatusListSettings, ZERO, plain, seconds};
-use crate::model::Period;
+use crate::model::{Period, SecretRef, without_query};
 
 /// One issuer of bearer tokens (JWT, RFC 7519; access tokens by RFC 9068).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -24,6 +25,12 @@ pub struct IssuerSettings {
     pub algorithms: Vec<Algorithm>,
     /// Where the issuer's public keys come from: `discovery`, `{jwks_url: ..}` or `{jwks_file: ..}`.
     pub keys: KeyPlace,
+    /// The certificates (PEM) of the authorities that may vouch for the server of the keys, in place of the system's. The
+    /// file is read for each fetch.
+    pub ca_file: Option<PathBuf>,
+    /// The bearer token that is shown to the server of the keys, where it wants one. It is read for each fetch, and with
+    /// `discovery` shown to the issuer only, and not to another server that its document names.
+    pub key_token: Option<SecretRef>,
     /// Whether Cardea is ready only once this issuer's keys are loaded.
     pub required: bool,
     /// The values accepted in the header `typ`, in any case. Add `JWT` only for an issuer that cannot mark its access
@@ -53,6 +60,11 @@ pub struct IssuerSettings {
     pub acr_levels: BTreeMap<String, u8>,
     /// The assurance level (0 to 9) of each `amr` value. The highest of all `acr` and `amr` levels counts.
     pub amr_levels: BTreeMap<String, u8>,
+    /// The `amr` values that say by themselves that the login took more than one factor (`context.token.mfa`). RFC 8176
+    /// calls that `mfa`; single methods, however many, are not counted together.
+    pub mfa_methods: Vec<String>,
+    /// The `acr` values that say the same.
+    pub mfa_classes: Vec<String>,
     /// Whether the issuer's status lists are honoured. Without this section the status of its tokens is not looked at.
     pub status_lists: Option<StatusListSettings>,
 }
@@ -65,6 +77,8 @@ impl Default for IssuerSettings {
             carrier: Carrier::Authorization,
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
             keys: KeyPlace::Discovery,
+            ca_file: None,
+            key_token: None,
             required: true,
             token_types: vec!["at+jwt".into(), "application/at+jwt".into()],
             max_token_lifetime: Period::seconds(24 * 60 * 60),
@@ -78,6 +92,8 @@ impl Default for IssuerSettings {
             actor_issuers: Vec::new(),
             acr_levels: BTreeMap::new(),
             amr_levels: BTreeMap::new(),
+            mfa_methods: vec!["mfa".into()],
+            mfa_classes: Vec::new(),
             status_lists: None,
         }
     }
@@ -147,7 +163,7 @@ pub enum Carrier {
 }
 
 /// Where an issuer's public keys come from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyPlace {
     /// The issuer's discovery document says (OIDC Discovery 1.0, section 4): `issuer` followed by
@@ -157,6 +173,17 @@ pub enum KeyPlace {
     JwksUrl(String),
     /// A JWK set in this file. It is read again when it changes.
     JwksFile(PathBuf),
+}
+
+/// Shows no query.
+impl fmt::Debug for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discovery => f.write_str("Discovery"),
+            Self::JwksUrl(url) => f.debug_tuple("JwksUrl").field(&without_query(url)).finish(),
+            Self::JwksFile(path) => f.debug_tuple("JwksFile").field(path).finish(),
+        }
+    }
 }
 
 /// What becomes of a token's claims. A path names a claim, or walks down objects by dots (`realm_access.roles`); a claim
@@ -239,6 +266,14 @@ impl IssuerSettings {
             found.say("actor_issuers", why);
         }
         self.claims.check(found);
+        for (field, values) in [
+            ("mfa_methods", &self.mfa_methods),
+            ("mfa_classes", &self.mfa_classes),
+        ] {
+            for value in values {
+                found.text(field, value);
+            }
+        }
         for (field, levels) in [
             ("acr_levels", &self.acr_levels),
             ("amr_levels", &self.amr_levels),
@@ -259,14 +294,25 @@ impl IssuerSettings {
             KeyPlace::JwksFile(path) if path.as_os_str().is_empty() => {
                 return found.say("keys.jwks_file", "must name a file");
             }
-            KeyPlace::JwksFile(_) => return,
+            KeyPlace::JwksFile(_) => {
+                if self.ca_file.is_some() || self.key_token.is_some() {
+                    let why =
+                        "is read from a file, for which `ca_file` and `key_token` have no use";
+                    found.say("keys", why);
+                }
+                return;
+            }
         };
+        let unnamed = |path: &PathBuf| path.as_os_str().is_empty();
+        if self.ca_file.as_ref().is_some_and(unnamed) {
+            found.say("ca_file", "must name a file");
+        }
         if let Err(error) = key_url(url) {
             found.say(field, error.to_string());
         }
     }
 
-    fn check_times(&self, found: &mut Found) {
+    pub(super) fn check_times(&self, found: &mut Found) {
         let day = 24 * 60 * 60;
         found.between(
             "max_token_lifetime",

@@ -1,5 +1,7 @@
 //! Status lists: whether what an issuer says of its tokens after it gave them out is asked for.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct StatusListSettings {
     pub issuer: Option<String>,
     /// Where the keys of whoever signs the lists come from, where they are not the issuer's: as `identity.issuers[].keys`.
     pub keys: Option<KeyPlace>,
+    /// The certificates (PEM) of the authorities that may vouch for the server of the lists, and of those keys, in place of
+    /// the system's. The file is read for each fetch.
+    pub ca_file: Option<PathBuf>,
     /// A list is fetched again once its own `ttl` is over, but no sooner than this after the last time. At least `1s`.
     pub min_refresh: Period,
     /// And no later than this, which is also the time where a list has no `ttl`. This long, and the fetch itself, is how late
@@ -45,6 +50,7 @@ impl Default for StatusListSettings {
             url_prefixes: Vec::new(),
             issuer: None,
             keys: None,
+            ca_file: None,
             min_refresh: Period::seconds(30),
             max_refresh: Period::seconds(5 * 60),
             max_stale: Period::seconds(60 * 60),
@@ -75,11 +81,23 @@ impl StatusListSettings {
         Some(IssuerSettings {
             issuer: self.name(tokens).to_owned(),
             keys,
+            ca_file: self.ca_file.clone(),
+            key_token: None,
             // Tokens that name a list wait for its keys; others need none of them.
             required: false,
             status_lists: None,
             ..tokens.clone()
         })
+    }
+
+    /// Where lists are fetched from, as the server of an issuer's keys. Whatever the issuer's server is shown to prove who
+    /// asks, this one is not.
+    pub(in crate::identity) fn server(&self, tokens: &IssuerSettings) -> IssuerSettings {
+        IssuerSettings {
+            ca_file: self.ca_file.clone(),
+            key_token: None,
+            ..tokens.clone()
+        }
     }
 
     /// What a list that has `iss` has to say there.
@@ -116,6 +134,10 @@ impl StatusListSettings {
             }
             (Some(_), None) => found.say("issuer", "is set without `keys`"),
             _ => {}
+        }
+        let unnamed = |path: &PathBuf| path.as_os_str().is_empty();
+        if self.ca_file.as_ref().is_some_and(unnamed) {
+            found.say("ca_file", "must name a file");
         }
         if let Some(signer) = self.signer(tokens) {
             signer.check_keys(found);

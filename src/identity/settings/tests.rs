@@ -89,7 +89,7 @@ fn all_mistakes_are_found_at_once() {
 }
 
 #[test]
-fn j4_no_two_issuers_can_name_the_same_principal() {
+fn j16_no_two_issuers_can_name_the_same_principal() {
     // `https://a` with the subject `b|c`, and `https://a|b` with the subject `c`, would both be `https://a|b|c`.
     let mut other = issuer();
     other.issuer = "https://idp.example|b".into();
@@ -102,7 +102,7 @@ fn j4_no_two_issuers_can_name_the_same_principal() {
 }
 
 #[test]
-fn j4_no_actor_is_named_like_one_of_another_issuer() {
+fn j16_no_actor_is_named_like_one_of_another_issuer() {
     let mut settings = issuer();
     settings.actor_issuers = vec!["https://agents.example".into()];
     assert_eq!(problems(vec![settings.clone()]), "");
@@ -117,7 +117,7 @@ fn j4_no_actor_is_named_like_one_of_another_issuer() {
 }
 
 #[test]
-fn j4_issuers_that_can_name_one_anothers_roles_are_told() {
+fn j16_issuers_that_can_name_one_anothers_roles_are_told() {
     let mut settings = Settings::default();
     let issuer = |name: &str, prefix: &str| IssuerSettings {
         issuer: name.into(),

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use reqwest::Client;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
-use super::super::fetch::{self, FetchError, TIME_LIMIT};
+use super::super::fetch::{self, Access, FetchError, TIME_LIMIT};
 use super::super::settings::{IssuerSettings, StatusListSettings};
 use super::super::statement::{Expected, Signer, Unbelieved};
 use super::content::{Content, Terms, Unusable};
@@ -40,7 +39,7 @@ pub(super) struct Source {
     /// What a list that has `iss` says there.
     named: String,
     skew: SignedDuration,
-    client: Client,
+    access: Access,
     turns: Semaphore,
     began: Instant,
     failures: AtomicU64,
@@ -74,7 +73,7 @@ impl Source {
         tokens: &IssuerSettings,
         settings: StatusListSettings,
         signer: Signer,
-        (client, clock, background): (Client, Arc<dyn Clock>, Handle),
+        (access, clock, background): (Access, Arc<dyn Clock>, Handle),
     ) -> Arc<Self> {
         Arc::new(Self {
             issuer: tokens.issuer.clone(),
@@ -86,7 +85,7 @@ impl Source {
             failures: AtomicU64::new(0),
             settings,
             signer,
-            client,
+            access,
             clock,
             background,
         })
@@ -101,7 +100,7 @@ impl Source {
         let most = usize::try_from(self.settings.max_list_bytes).unwrap_or(usize::MAX);
         // In base64 twice (16/9), and where nothing can be packed, a little longer than before.
         let limit = most.saturating_mul(2).saturating_add(64 * 1024);
-        let fetched = fetch::document(&self.client, &reference.url, ACCEPT, limit);
+        let fetched = fetch::document(&self.access, &reference.url, ACCEPT, limit);
         let fetched = tokio::time::timeout(TIME_LIMIT, fetched).await;
         let text = fetched.unwrap_or(Err(FetchError::TooSlow))?;
         let text = text.ok_or(NotHad::TooLong)?;

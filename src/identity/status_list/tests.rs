@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::super::ready::Readiness;
-use super::super::settings::KeyPlace;
+use super::super::settings::{KeyPlace, Settings};
 use super::super::testing::{ISSUER, Idp, NOW, Reply, TestKey, arrival, changed, clock, jwks};
 use super::testing::status_list;
 use super::*;
-use crate::model::{ManualClock, Period, Problem, Reason};
+use crate::model::{ManualClock, Period, Problem, Reason, SecretRef};
 
 /// One issuer's lists, on the issuer's own server, with its keys.
 struct Bench {
@@ -39,11 +39,7 @@ impl Bench {
             status_lists: Some(lists),
             ..idp.settings()
         };
-        let settings = Settings {
-            issuers: vec![issuer.clone()],
-            key_wait: Period::seconds(3600),
-            ..Settings::default()
-        };
+        let issuers = [issuer.clone()];
         let clock = clock();
         let dynamic: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let background = Handle::current();
@@ -56,8 +52,9 @@ impl Bench {
         let fetcher = Fetcher::new(&issuer, fetch::client().unwrap()).unwrap();
         let keys = KeySource::new(issuer, fetcher, surroundings(0));
         keys.refresh().await;
-        let around = (&dynamic, &background);
-        let started = start(&settings, &[Arc::clone(&keys)], surroundings, around).unwrap();
+        let around = (&dynamic, &background, Duration::from_secs(3600));
+        let sources = [Arc::clone(&keys)];
+        let started = start((&issuers, &sources), surroundings, around).unwrap();
         Self {
             statuses: Arc::clone(&started.statuses[0]),
             clock,
@@ -482,6 +479,24 @@ fn what_is_not_configured_is_told_once_and_what_is_off_never() {
 }
 
 #[test]
+fn what_proves_us_to_the_issuers_server_is_shown_to_no_server_of_lists() {
+    let issuer = IssuerSettings {
+        ca_file: Some("/etc/issuer.pem".into()),
+        key_token: Some(SecretRef::File("/etc/token".into())),
+        ..IssuerSettings::default()
+    };
+    let lists = StatusListSettings {
+        keys: Some(KeyPlace::Discovery),
+        ca_file: Some("/etc/lists.pem".into()),
+        ..StatusListSettings::default()
+    };
+    for asked in [lists.server(&issuer), lists.signer(&issuer).unwrap()] {
+        assert_eq!(asked.key_token, None);
+        assert_eq!(asked.ca_file, lists.ca_file);
+    }
+}
+
+#[test]
 fn every_mistake_in_the_settings_is_named() {
     type Mistake = fn(&mut StatusListSettings);
     let problems = |lists: StatusListSettings| -> Vec<String> {
@@ -508,7 +523,7 @@ fn every_mistake_in_the_settings_is_named() {
         ..StatusListSettings::default()
     };
     assert_eq!(problems(off), Vec::<String>::new());
-    let mistakes: [(Mistake, &str); 11] = [
+    let mistakes: [(Mistake, &str); 12] = [
         (|lists| lists.url_prefixes.clear(), "url_prefixes"),
         (
             |lists| lists.url_prefixes.push("http://idp.example/".into()),
@@ -539,6 +554,7 @@ fn every_mistake_in_the_settings_is_named() {
             "max_refresh",
         ),
         (|lists| lists.max_stale = Period::seconds(10), "max_stale"),
+        (|lists| lists.ca_file = Some("".into()), "ca_file"),
         (|lists| lists.max_lists = 0, "max_lists"),
         (|lists| lists.max_list_bytes = 65 << 20, "max_list_bytes"),
     ];

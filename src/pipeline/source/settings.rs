@@ -1,13 +1,14 @@
 //! Settings of where bundles come from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::remote::check_url;
-use crate::model::{Period, Problem, SecretRef, remote_url};
+use crate::model::{Period, Problem, SecretRef, remote_url, without_query};
 
 /// Where policies come from.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -56,7 +57,7 @@ impl Default for BundleSettings {
 }
 
 /// A signed archive that is fetched over the network.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
     /// Where the archive is: `https://..` (`http` on a loopback address only), or `s3://..`, `gs://..`, `az://..` where
@@ -84,6 +85,18 @@ pub struct RemoteSettings {
     /// Options of the object store that are secret, such as `aws_secret_access_key`. Read at start.
     #[serde(default)]
     pub secret_options: BTreeMap<String, SecretRef>,
+}
+
+/// Shows no query.
+impl fmt::Debug for RemoteSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signature = self.signature_url.as_deref().map(without_query);
+        f.debug_struct("RemoteSettings")
+            .field("url", &without_query(&self.url))
+            .field("signature_url", &signature)
+            .field("credential", &self.credential)
+            .finish_non_exhaustive()
+    }
 }
 
 fn poll() -> Period {

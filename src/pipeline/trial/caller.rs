@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::scalar::{Names, When, Words};
 use crate::identity::{SUPPOSED_ISSUER, SUPPOSED_LIFE};
-use crate::model::{Binding, IdentityAttributes, PrincipalKind, SpiffeId};
+use crate::model::{Binding, IdentityAttributes, PrincipalKind, ServiceAccount, SpiffeId};
 
 /// `anonymous`, or what is known of somebody.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,9 @@ pub struct CallerParts {
     /// The workload's SPIFFE ID, as its certificate has it; in place of `kind`, `issuer` and `subject`.
     #[serde(alias = "spiffeId")]
     pub spiffe_id: Option<SpiffeId>,
+    /// The workload's Kubernetes service account, as its token has it (`shop/web`); in place of `kind` and `subject`.
+    #[serde(alias = "serviceAccount")]
+    pub service_account: Option<ServiceAccount>,
     /// Who vouches. Default: `https://issuer.test`.
     pub issuer: Option<String>,
     /// The holder. Default: `somebody`.
@@ -54,6 +57,8 @@ pub struct CallerParts {
     pub amr: Names,
     /// Ordered level; 0 is unknown.
     pub assurance: u8,
+    /// Whether the login took more than one factor.
+    pub mfa: bool,
     /// When the holder logged in.
     #[serde(alias = "authTime")]
     pub auth_time: Option<When>,
@@ -108,9 +113,12 @@ impl CallerParts {
             || now.saturating_add(SUPPOSED_LIFE).unwrap_or(now),
             |at| at.0,
         );
-        let known = match &self.spiffe_id {
-            Some(id) => IdentityAttributes::workload(id.clone(), expires_at),
-            None => IdentityAttributes::of(
+        let known = match (&self.spiffe_id, &self.service_account) {
+            (Some(id), _) => IdentityAttributes::workload(id.clone(), expires_at),
+            (None, Some(account)) => {
+                IdentityAttributes::account(account.clone(), issuer.into(), expires_at)
+            }
+            (None, None) => IdentityAttributes::of(
                 kind,
                 self.credential.scheme(),
                 (issuer.into(), subject),
@@ -124,6 +132,7 @@ impl CallerParts {
             amr: self.amr.0.clone(),
             acr: self.acr.clone(),
             assurance: self.assurance,
+            mfa: self.mfa,
             auth_time: self.auth_time.map(|at| at.0),
             issued_at: self.issued_at.map(|at| at.0),
             // Which key it is nobody asks: that it was proven is all that policies can read.

@@ -315,7 +315,7 @@ fn full() -> Supposed {
     given("
 caller:
   { kind: agent, issuer: i, subject: s, client_id: c, roles: [r], groups: g, tenant: t, scopes: a b, audience: [x, y],
-    acr: gold, amr: pwd, assurance: 2, auth_time: 2026-01-01T00:00:00Z, sender_constrained: true,
+    acr: gold, amr: pwd, assurance: 2, mfa: true, auth_time: 2026-01-01T00:00:00Z, sender_constrained: true,
     claims: { dept: [1, sales], vip: true } }
 request:
   { method: POST, url: 'http://API.example.com:8080/v1/orders?x=1&y=2', headers: { Accept: text/html }, body: { a: [1] },
@@ -330,6 +330,28 @@ delegation: { subject: i|u, agent: i|s, depth: 2, scopes: a, purpose: p, humanAp
 emergency: { ticket: T1 }
 ")
     .unwrap()
+}
+
+#[test]
+fn a_service_account_is_supposed_by_its_name() {
+    let web = given(
+        "
+caller: { service_account: shop/web, issuer: https://cluster, groups: 'system:serviceaccounts:shop' }
+request: { path: / }
+",
+    );
+    let web = web.unwrap().caller.unwrap();
+    assert_eq!(
+        (web.kind, web.scheme),
+        (crate::model::PrincipalKind::Workload, "kubernetes")
+    );
+    assert_eq!(
+        web.principal_id(),
+        "https://cluster|system:serviceaccount:shop:web"
+    );
+    assert_eq!(web.groups, ["system:serviceaccounts:shop"]);
+    let wrong = given("caller: { service_account: shop }").unwrap_err();
+    assert!(wrong.contains("is no service account"), "{wrong}");
 }
 
 #[test]
@@ -351,7 +373,10 @@ fn the_caller_that_is_given_is_the_one_that_is_judged() {
         (caller.scopes.as_slice(), caller.audience.len()),
         (&["a".to_owned(), "b".to_owned()][..], 2)
     );
-    assert_eq!((caller.assurance, caller.sender_constrained()), (2, true));
+    assert_eq!(
+        (caller.assurance, caller.mfa, caller.sender_constrained()),
+        (2, true, true)
+    );
     assert_eq!(
         (
             caller.claims["dept"].join(","),

@@ -54,6 +54,8 @@ fn wanted(clause: &Expr) -> Option<String> {
             arg1,
             arg2,
         } => fresh_login(arg1, arg2),
+        ExprKind::GetAttr { .. } => (&*path(clause)? == "context.token.mfa")
+            .then(|| "a login by more than one factor".to_owned()),
         ExprKind::Or { left, right } => Some(format!("{}, or {}", wanted(left)?, wanted(right)?)),
         _ => None,
     }

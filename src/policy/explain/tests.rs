@@ -118,6 +118,16 @@ fn a_forbid_shows_the_facts_it_read_and_no_near_misses() {
 }
 
 #[test]
+fn a_login_by_one_factor_is_told_what_it_lacked() {
+    let policies = r#"@id("two") permit (principal, action, resource) when { context.token.mfa };"#;
+    let policies = compile(&[("p.cedar", policies)], &[]).unwrap();
+    let world = World::new("a0.list", "");
+    let principal = world.principal(&policies);
+    let nearest = policies.explain(world.question(&principal)).nearest;
+    assert_eq!(nearest[0].changes, ["a login by more than one factor"]);
+}
+
+#[test]
 fn clauses_that_make_no_sense_after_a_failed_one_are_not_reached() {
     let mut world = World::new("a0.list", "");
     world.attributes.as_mut().unwrap().assurance = 1;

@@ -66,7 +66,8 @@ fn caller(kind: Kind) -> Vec<String> {
         return [
             vec![
                 "context.token.kind == \"anonymous\"".to_owned(),
-                "context.token.assurance == 0 && !context.token.senderConstrained".to_owned(),
+                "context.token.assurance == 0 && !context.token.mfa && !context.token.senderConstrained"
+                    .to_owned(),
             ],
             absent
                 .map(|name| format!("!(context.token has {name})"))

@@ -290,7 +290,7 @@ const FACTS: [Change; 54] = [
 ];
 
 /// What a credential says, and what it acts on.
-const OTHERS: [Change; 21] = [
+const OTHERS: [Change; 22] = [
     (
         "nobody asks",
         |w| w.attributes = None,
@@ -355,6 +355,11 @@ const OTHERS: [Change; 21] = [
         "more assurance",
         |w| change(w, |a| a.assurance = 3),
         "context.token.assurance >= 2",
+    ),
+    (
+        "more than one factor",
+        |w| change(w, |a| a.mfa = true),
+        "context.token.mfa",
     ),
     (
         "a time of login",
@@ -474,9 +479,16 @@ impl<'a> Callers<'a> {
 fn in_full(attributes: &IdentityAttributes) -> String {
     let a = attributes;
     let who = (a.kind, a.scheme, &a.issuer, &a.subject, &a.client_id);
-    let what = (&a.audience, &a.scopes, &a.amr, &a.acr, a.assurance);
+    let what = (&a.audience, &a.scopes, &a.amr, &a.acr, a.assurance, a.mfa);
     let when = (a.auth_time, a.issued_at, a.expires_at, &a.token_id);
-    let more = (&a.roles, &a.groups, &a.tenant, &a.claims, &a.binding);
+    let more = (
+        &a.roles,
+        &a.groups,
+        &a.tenant,
+        &a.claims,
+        &a.binding,
+        &a.service_account,
+    );
     let subject = a.on_behalf.as_ref().map(|on| in_full(&on.subject));
     format!("{who:?} {what:?} {when:?} {more:?} {subject:?}")
 }

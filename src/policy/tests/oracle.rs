@@ -122,10 +122,11 @@ const RESOURCES: [&str; 9] = [
     r#"resource is Cardea::Object in Cardea::Tenant::"acme""#,
 ];
 
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 13] = [
     "",
     "when { context.token.scopes.contains(\"s0\") }",
     "when { context.token.assurance >= 2 }",
+    "when { context.token.mfa }",
     "unless { context.request.documented }",
     "when { context has delegation }",
     "when { context has delegation && context.delegation.subject.sub == \"mallory\" }",
@@ -366,6 +367,7 @@ pub(super) fn worlds() -> Vec<World> {
                     attributes.subject = "bob".to_owned();
                     attributes.roles.clear();
                     attributes.assurance = 3;
+                    attributes.mfa = true;
                     world.facts.delegation = Some(delegation(true));
                 }
             }

@@ -10,7 +10,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::mask::{MASKED, is_secret_name, is_token};
-use crate::model::{Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, SpiffeId};
+use crate::model::{
+    Binding, Caller, IdentityAttributes, OnBehalf, PrincipalKind, ServiceAccount, SpiffeId,
+};
 
 /// The most different schemes of credentials that records of one run may name, and the longest name of one.
 const MOST_SCHEMES: usize = 64;
@@ -46,6 +48,8 @@ pub struct RecordedAttributes {
     pub acr: Option<String>,
     #[serde(default)]
     pub assurance: u8,
+    #[serde(default)]
+    pub mfa: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,8 @@ pub struct RecordedAttributes {
     pub token_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
     #[serde(default)]
@@ -186,6 +192,7 @@ impl RecordedAttributes {
             amr,
             acr,
             assurance,
+            mfa,
             auth_time,
             issued_at,
             expires_at,
@@ -193,6 +200,7 @@ impl RecordedAttributes {
             // A provider may use it as its cookie, and no policy reads it.
             session_id: _,
             spiffe,
+            service_account,
             key_id,
             // Which key it was nobody asks: that it was proven is all that policies can read.
             binding,
@@ -218,11 +226,13 @@ impl RecordedAttributes {
             amr,
             acr,
             assurance,
+            mfa,
             auth_time,
             issued_at,
             expires_at,
             token_id,
             spiffe: spiffe.map(|id| id.to_string()),
+            service_account,
             key_id,
             sender_constrained: binding.is_some(),
             roles,
@@ -255,12 +265,14 @@ impl RecordedAttributes {
             amr: known.amr,
             acr: known.acr,
             assurance: known.assurance,
+            mfa: known.mfa,
             auth_time: known.auth_time,
             issued_at: known.issued_at,
             expires_at: known.expires_at,
             token_id: known.token_id,
             session_id: None,
             spiffe: spiffe.transpose()?,
+            service_account: known.service_account,
             key_id: known.key_id,
             binding: known
                 .sender_constrained

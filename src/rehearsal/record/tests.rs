@@ -42,7 +42,7 @@ fn everything() -> Value {
         "caller": {
             "issuer": "https://login.example.com", "subject": "alice", "roles": ["order-editor"], "groups": ["g"],
             "scopes": "orders:read orders:write", "audience": "https://api.example.com", "tenant": "acme", "acr": "gold",
-            "amr": ["hwk"], "assurance": 1, "auth_time": "2026-01-05T11:00:00Z", "client_id": "web",
+            "amr": ["hwk"], "assurance": 1, "mfa": true, "auth_time": "2026-01-05T11:00:00Z", "client_id": "web",
             "sender_constrained": true,
             "claims": { "department": ["sales"], "session_token": ["s3cret-1"] },
         },
@@ -89,6 +89,7 @@ fn a_record_holds_what_was_decided_and_no_secret() {
         ("/request/body_bytes", json!(8)),
         ("/caller/kind", json!("user")),
         ("/caller/sender_constrained", json!(true)),
+        ("/caller/mfa", json!(true)),
         ("/caller/claims/department", json!(["sales"])),
         ("/caller/claims/session_token", json!(["masked"])),
         ("/facts/risk/score", json!(80)),
@@ -152,7 +153,10 @@ fn a_record_is_judged_as_its_request_was() {
         "token": { "sub": "alice", "scope": "orders:read", "roles": ["order-viewer"], "act": { "sub": "bot" } },
         "request": { "path": "/v1/orders", "host": "api.example.com" },
     });
-    for case in [everything(), anonymous, agent] {
+    let account = json!({
+        "caller": { "service_account": "shop/web", "mfa": false }, "request": { "path": "/v1/orders" },
+    });
+    for case in [everything(), anonymous, agent, account] {
         let first = decide(&case);
         let caller = first.trail.caller.as_ref().unwrap().attributes();
         let behalf = caller.is_some_and(|caller| caller.on_behalf.is_some());

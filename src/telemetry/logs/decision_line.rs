@@ -17,6 +17,9 @@ use crate::telemetry::words;
 
 /// How many policies a line names.
 const MOST_POLICIES: usize = 16;
+/// How many callers beside the principal a line names, and how much of each name, in bytes.
+const MOST_BESIDE: usize = 4;
+const LONGEST_NAME: usize = 96;
 /// How many controls, and the longest name of one, in bytes: with everything else they fit one line.
 const MOST_CONTROLS: usize = 8;
 const LONGEST_CONTROL: usize = 96;
@@ -49,6 +52,9 @@ struct Line<'a> {
     controls: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal<'a>>,
+    /// Who else was proven by credentials of the same request: all of them, where they were not one caller.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Principal<'a>>,
     #[serde(flatten)]
     request: Option<Request<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +151,13 @@ fn line(decision: &Decision, span: Option<SpanIds>) -> Line<'_> {
             .take(MOST_CONTROLS)
             .map(|control| shown(control, LONGEST_CONTROL))
             .collect(),
-        principal: trail.caller.as_ref().map(principal),
+        principal: trail.caller.as_ref().map(|caller| principal(caller, 256)),
+        beside: trail
+            .beside
+            .iter()
+            .take(MOST_BESIDE)
+            .map(|caller| principal(caller, LONGEST_NAME))
+            .collect(),
         request: request(decision),
         trace_id: ids.map(|ids| ids.trace.to_string()),
         span_id: ids.map(|ids| ids.span.to_string()),
@@ -166,7 +178,7 @@ fn failed_policies(decision: &Decision) -> Vec<FailedPolicy<'_>> {
         .collect()
 }
 
-fn principal(caller: &Caller) -> Principal<'_> {
+fn principal(caller: &Caller, most: usize) -> Principal<'_> {
     match caller.attributes() {
         None => Principal {
             kind: words::ANONYMOUS,
@@ -175,8 +187,8 @@ fn principal(caller: &Caller) -> Principal<'_> {
         },
         Some(identity) => Principal {
             kind: words::kind(identity.kind),
-            issuer: Some(shown(&identity.issuer, 256)),
-            subject: Some(shown(&identity.subject, 256)),
+            issuer: Some(shown(&identity.issuer, most)),
+            subject: Some(shown(&identity.subject, most)),
         },
     }
 }

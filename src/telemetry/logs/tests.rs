@@ -89,6 +89,20 @@ fn a_line_names_the_caller_and_the_policies() {
 }
 
 #[test]
+fn h5_a_line_names_everybody_whose_credentials_came_together() {
+    let (page, log) = log(&Settings::default());
+    let mut decision = samples::refused(Reason::AmbiguousCredential);
+    decision.trail.caller = None;
+    decision.trail.beside = ["alice", "bob", "carol"].map(samples::alice).into();
+    log.record(&decision, None);
+    let line = only_line(&page, &log);
+    let names = line["beside"].as_array().unwrap().iter();
+    let names: Vec<&str> = names.map(|one| one["subject"].as_str().unwrap()).collect();
+    assert_eq!(names, ["alice", "bob", "carol"]);
+    assert!(line.get("principal").is_none());
+}
+
+#[test]
 fn a_line_names_the_controls_that_decided() {
     let (page, log) = log(&Settings::default());
     let mut decision = samples::refused(Reason::Forbidden);
@@ -315,6 +329,7 @@ fn a1_no_request_can_make_the_line_of_its_decision_too_long_to_be_written() {
         let mut decision = samples::refused(Reason::PolicyError);
         let trail = &mut decision.trail;
         trail.caller = Some(samples::alice(&hostile.repeat(512 / hostile.len())));
+        trail.beside = vec![samples::alice(&hostile.repeat(512 / hostile.len())); 8];
         trail.request = Some(samples::request(&format!("/{}", "a".repeat(8000))));
         trail.determining = many(&"p".repeat(128));
         trail.notes.obligations = many(&"\"".repeat(200));
