@@ -32,7 +32,7 @@ use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
 use crate::public::{Public, Services};
 use crate::signals::Signals;
-use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
+use crate::telemetry::{BundleInForce, IssuerKeys, Observation, StatusListsSeen, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -431,6 +431,13 @@ fn observation(pipeline: &Pipeline) -> Observation {
         failures: set.fetch_errors,
         left_out: u64::try_from(set.left_out.len()).unwrap_or(u64::MAX),
     });
+    let lists = identity.status_lists().into_iter();
+    let lists = lists.map(|lists| StatusListsSeen {
+        issuer: lists.issuer.into(),
+        held: u64::try_from(lists.held).unwrap_or(u64::MAX),
+        oldest: lists.oldest,
+        failures: lists.fetch_errors,
+    });
     Observation {
         ready: snapshots.current().is_some() && identity.ready(),
         keys: keys.collect(),
@@ -448,6 +455,7 @@ fn observation(pipeline: &Pipeline) -> Observation {
         revocations: revocations::seen(identity.revocations()),
         shared: None,
         minted: pipeline.mint.as_deref().map(minted::seen),
+        status_lists: lists.collect(),
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),

@@ -6,6 +6,7 @@ mod minted;
 mod revocations;
 mod shared;
 mod signals;
+mod status_lists;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ pub use minted::MintSeen;
 pub use revocations::RevocationsSeen;
 pub use shared::SharedSeen;
 pub use signals::StreamSeen;
+pub use status_lists::StatusListsSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -49,6 +51,8 @@ pub struct Observation {
     pub signals: Vec<StreamSeen>,
     /// What is signed for upstreams, where something is.
     pub minted: Option<MintSeen>,
+    /// The status lists of each issuer's tokens, where they are honoured.
+    pub status_lists: Vec<StatusListsSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -118,6 +122,7 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     shared::register(meter, observer);
     signals::register(meter, observer);
     minted::register(meter, observer);
+    status_lists::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {

@@ -38,5 +38,6 @@ mod rows;
 mod shared;
 mod signals;
 mod start;
+mod status_list;
 mod transmitter;
 mod world;
