@@ -414,12 +414,9 @@ async fn a_forbid_in_error_is_counted() {
     assert!(text.contains(r#"cardea_policy_errors_total{effect="permit"} 0"#));
 }
 
-#[tokio::test]
-async fn gauges_ask_the_application() {
-    let telemetry = start(&settings(None));
-    assert!(!telemetry.render().contains("cardea_bundle_info"));
-    assert!(!telemetry.render().contains("cardea_mint"));
-    assert!(telemetry.observe(|| Observation {
+/// An observation in which everything has a value of its own.
+fn everything_seen() -> Observation {
+    Observation {
         ready: true,
         keys: vec![IssuerKeys {
             issuer: "https://id.example".into(),
@@ -477,7 +474,15 @@ async fn gauges_ask_the_application() {
         shadow_disagreements: 1,
         shadow_dropped: 2,
         observed_operations: 4,
-    }));
+    }
+}
+
+#[tokio::test]
+async fn gauges_ask_the_application() {
+    let telemetry = start(&settings(None));
+    assert!(!telemetry.render().contains("cardea_bundle_info"));
+    assert!(!telemetry.render().contains("cardea_mint"));
+    assert!(telemetry.observe(everything_seen));
     assert!(!telemetry.observe(Observation::default));
     let text = telemetry.render();
     for line in [
