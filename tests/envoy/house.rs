@@ -134,7 +134,7 @@ impl House {
         let hop = behind(&main, false);
         let appending = behind(&main, true);
         sign(&mut unix);
-        let all = [main, no_keys, own_error, tls, unix, hop, appending];
+        let all = vec![main, no_keys, own_error, tls, unix, hop, appending];
         let apps: Vec<App> = all
             .iter()
             .map(|config| App::start(config).unwrap())
