@@ -46,7 +46,7 @@ deny: $(TARGET)/tools/bin/cargo-deny ## Licences, sources and bans of the depend
 	scripts/deny.sh $<
 
 .PHONY: figures
-figures: $(ENVOY) ## Measure what benches/README.md reports; one line a figure, also in target/figures.txt
+figures: $(ENVOY) $(REDIS) ## Measure what benches/README.md reports; one line a figure, also in target/figures.txt
 	scripts/figures.sh $(TARGET)/figures.txt
 
 $(ENVOY):

@@ -7,8 +7,16 @@
     clippy::disallowed_methods,
     reason = "a benchmark may wait, and reads the real clock"
 )]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "settings are JSON, whose members come into being when they are named"
+)]
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
+#[expect(
+    dead_code,
+    reason = "not every credential of the fixture is measured here"
+)]
 mod fixture;
 
 use std::hint::black_box;
@@ -25,6 +33,7 @@ use cardea::pipeline::Pipeline;
 use criterion::{BatchSize, Criterion};
 use hdrhistogram::Histogram;
 use prost::Message;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use fixture::{Key, World};
@@ -38,8 +47,6 @@ const SIZES: [usize; 3] = [10, 100, 1000];
 const DECISIONS: u64 = 200_000;
 /// How many callers take turns.
 const CALLERS: usize = 64;
-/// Policies are asked for every request.
-const FORGET: &str = "decisions: { cache: { entries: 0 } }";
 
 /// Cardea as `cardea serve` starts it: metrics counted, no collector, denials logged. Its own workers stay idle.
 struct House {
@@ -52,10 +59,11 @@ struct House {
 }
 
 impl House {
-    fn build(policies: usize, more: &str) -> Self {
+    fn build(policies: usize, change: impl FnOnce(&mut Value)) -> Self {
         let world = World::new(policies).expect("the bundle can be written");
-        let settings = world.settings("127.0.0.1:0", "127.0.0.1:0", more);
-        let config = Config::parse(&settings).expect("the settings are good");
+        let mut settings = world.settings("127.0.0.1:0", "127.0.0.1:0");
+        change(&mut settings);
+        let config = Config::parse(&settings.to_string()).expect("the settings are good");
         let app = App::start(&config).expect("the settings and the bundle are good");
         assert!(
             app.wait_until_ready(Duration::from_secs(30)),
@@ -153,7 +161,7 @@ fn main() {
         .without_plots()
         .configure_from_args();
     for size in SIZES {
-        let house = House::build(size, FORGET);
+        let house = House::build(size, forget);
         let checks = house.warm_checks();
         let times = house.distribution(checks.iter().cycle().cloned(), DecisionCache::Bypass);
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
@@ -169,8 +177,11 @@ fn main() {
     minted(&mut criterion);
     remembered();
     // Nothing is remembered: every decision verifies its token.
-    let forgetful = House::build(100, &format!("  cache: {{ ttl: 0s }}\n{FORGET}\n"));
-    for key in Key::ALL {
+    let forgetful = House::build(100, |settings| {
+        forget(settings);
+        settings["identity"]["cache"]["ttl"] = json!("0s");
+    });
+    for key in Key::USUAL {
         bench_cold(&mut criterion, &forgetful, key);
     }
     criterion.final_summary();
@@ -180,13 +191,15 @@ fn main() {
 fn minted(criterion: &mut Criterion) {
     for (name, entries) in [("warm", 10_000), ("cold", 0)] {
         for algorithm in ["ES256", "EdDSA"] {
-            let mint = format!(
-                "public: {{ address: \"127.0.0.1:0\" }}
-mint: {{ issuer: cardea, cache_entries: {entries}, keys: {{ algorithm: {algorithm} }} }}
-{FORGET}
-"
-            );
-            let house = House::build(100, &mint);
+            let house = House::build(100, |settings| {
+                forget(settings);
+                settings["public"]["address"] = json!("127.0.0.1:0");
+                settings["mint"] = json!({
+                    "issuer": "cardea",
+                    "cache_entries": entries,
+                    "keys": { "algorithm": algorithm },
+                });
+            });
             let checks = house.warm_checks();
             let minted = |check| house.decide(check).trail.minted.is_some();
             assert!(checks.iter().all(minted));
@@ -199,10 +212,15 @@ mint: {{ issuer: cardea, cache_entries: {entries}, keys: {{ algorithm: {algorith
     }
 }
 
+/// Policies are asked for every request.
+fn forget(settings: &mut Value) {
+    settings["decisions"]["cache"]["entries"] = json!(0);
+}
+
 /// What remembering judgements saves where they are found, and costs where none ever is: each request is about an object
 /// of its own.
 fn remembered() {
-    let house = House::build(100, "");
+    let house = House::build(100, |_| {});
     let checks = house.warm_checks();
     let again = checks.iter().cycle().cloned();
     let hits = house.distribution(again.clone(), DecisionCache::Hit);

@@ -1,11 +1,11 @@
-//! What both benchmarks measure with: a bundle of any size, an issuer with its keys in a file, and the check Envoy would
+//! What all benchmarks measure with: a bundle of any size, an issuer with its keys in a file, and the check Envoy would
 //! send for one request.
 
-// Paths are written out because two crates take this file in, from different folders.
+// Paths are written out because several crates take this file in, from different folders.
 #[path = "fixture/bundle.rs"]
 mod bundle;
 #[path = "fixture/issuer.rs"]
-mod issuer;
+pub(crate) mod issuer;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,15 +16,19 @@ use std::path::Path;
 use cardea::envoy::proto::auth::attribute_context::{HttpRequest, Peer, Request};
 use cardea::envoy::proto::auth::{AttributeContext, CheckRequest};
 use cardea::envoy::proto::core::{Address, SocketAddress, address, socket_address};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub(crate) use issuer::{Issuer, Key};
+pub(crate) use issuer::{AUDIENCE, ISSUER, Issuer, Key, now};
 
 /// What goes wrong in a measurement ends it.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The path of the measured request: an object that one role may read, in the middle of the bundle.
 pub(crate) const ITEM: &str = "1001";
+
+/// The secret of calls that take trust back.
+pub(crate) const ADMIN_TOKEN: &str = "a-secret-of-these-measurements";
 
 /// A folder with a bundle and keys, and the issuer that signs with them.
 #[derive(Debug)]
@@ -45,7 +49,8 @@ impl World {
         let folder = tempfile::tempdir()?;
         let services = write(&folder.path().join("bundle"))?;
         let issuer = Issuer::new()?;
-        fs::write(folder.path().join("jwks.json"), issuer.jwks())?;
+        fs::write(folder.path().join("jwks.json"), issuer.jwks(&Key::USUAL))?;
+        fs::write(folder.path().join("admin-token"), ADMIN_TOKEN)?;
         Ok(Self {
             folder,
             services,
@@ -58,24 +63,20 @@ impl World {
         self.folder.path()
     }
 
-    /// Settings as in production, but for addresses, this bundle and this issuer. `more` is YAML put behind them.
-    pub(crate) fn settings(&self, listen: &str, admin: &str, more: &str) -> String {
-        let folder = self.folder().display();
-        format!(
-            "listen: {{ address: \"{listen}\" }}
-admin: {{ address: \"{admin}\" }}
-bundle: {{ path: \"{folder}/bundle\" }}
-identity:
-  issuers:
-    - issuer: {issuer}
-      audiences: [{audience}]
-      algorithms: [RS256, ES256, EdDSA]
-      keys: {{ jwks_file: \"{folder}/jwks.json\" }}
-      claims: {{ roles: [roles], groups: [groups], tenant: tenant }}
-{more}",
-            issuer = issuer::ISSUER,
-            audience = issuer::AUDIENCE,
-        )
+    /// Settings as in production, but for addresses, this bundle and this issuer. JSON is YAML too.
+    pub(crate) fn settings(&self, listen: &str, admin: &str) -> Value {
+        let file = |name: &str| self.folder().join(name);
+        json!({
+            "listen": { "address": listen },
+            "admin": { "address": admin, "token": { "file": file("admin-token") } },
+            "bundle": { "path": file("bundle") },
+            "identity": { "issuers": [{
+                "issuer": ISSUER,
+                "audiences": [AUDIENCE],
+                "keys": { "jwks_file": file("jwks.json") },
+                "claims": { "roles": ["roles"], "groups": ["groups"], "tenant": "tenant" },
+            }] },
+        })
     }
 
     /// The service whose item is asked for.
@@ -88,16 +89,23 @@ identity:
         format!("/v1/{}/items/{ITEM}?expand=lines", self.service())
     }
 
-    /// A token of a user who may read the item: a viewer of the service, with other roles and groups besides.
+    /// A token of a user who may read the item.
     pub(crate) fn token(&self, key: Key, subject: &str) -> Result<String> {
-        let roles = [
-            format!("{}-viewer", self.service()),
-            "employee".to_owned(),
-            "newsletter-editor".to_owned(),
-            "on-call".to_owned(),
-        ];
-        let scope = format!("openid profile {}:read", self.service());
-        self.issuer.token(key, subject, &roles, &scope)
+        self.issuer.signed(key, "at+jwt", &self.claims(subject)?)
+    }
+
+    /// What that token says, for an hour: a viewer of the service, with other roles and groups besides.
+    pub(crate) fn claims(&self, subject: &str) -> Result<Value> {
+        let now = now()?;
+        let service = self.service();
+        let viewer = format!("{service}-viewer");
+        Ok(json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "client_id": "web-shop", "jti": format!("{subject}-{now}"),
+            "iat": now - 5, "exp": now + 3600, "auth_time": now - 60, "acr": "urn:cardea:strong", "amr": ["pwd", "otp"],
+            "scope": format!("openid profile {service}:read"),
+            "roles": [viewer, "employee", "newsletter-editor", "on-call"],
+            "groups": ["staff", "team-web", "project-x"], "tenant": "acme",
+        }))
     }
 
     /// What Envoy asks for the measured request, field by field as version 1.40 fills it.

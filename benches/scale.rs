@@ -8,6 +8,10 @@
     clippy::disallowed_methods,
     reason = "a benchmark may wait, and reads the real clock"
 )]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "settings are JSON, whose members come into being when they are named"
+)]
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
 #[path = "scale/bundle.rs"]
@@ -35,6 +39,7 @@ use cardea::pipeline::{Pipeline, Snapshot};
 use cardea::policy::{Policies, Principal, Question};
 use criterion::Criterion;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use fixture::{Key, World};
@@ -271,9 +276,9 @@ impl House {
         let world = World::of(|folder| bundle::write(folder, policies, entities))
             .expect("the bundle can be written");
         // Nothing is remembered: what is measured is judging.
-        let forget = "decisions: { cache: { entries: 0 } }";
-        let settings = world.settings("127.0.0.1:0", "127.0.0.1:0", forget);
-        let config = Config::parse(&settings).expect("the settings are good");
+        let mut settings = world.settings("127.0.0.1:0", "127.0.0.1:0");
+        settings["decisions"]["cache"]["entries"] = json!(0);
+        let config = Config::parse(&settings.to_string()).expect("the settings are good");
         let app = App::start(&config).expect("the settings and the bundle are good");
         assert!(
             app.wait_until_ready(Duration::from_secs(30)),

@@ -19,6 +19,37 @@ grpc_warm_p99_us
 uds_over_tcp_cpu
 envoy_ratio_allow_all
 forged_1m_rss_growth_mib
+flood_good_hit_rate >= 0.99
+flood_good_p99_ratio <= 2
+first_use_1000_verifications == 1
+first_use_1000_introspections == 1
+revocation_last_allow_ms <= 1000
+revocation_two_process_ms <= 1000
+warm_jwt_us
+warm_introspection_us
+warm_transaction_token_us
+warm_certificate_us
+warm_api_key_us
+warm_basic_us
+warm_dpop_us
+cold_rs256_us
+cold_rs384_us
+cold_rs512_us
+cold_ps256_us
+cold_ps384_us
+cold_ps512_us
+cold_es256_us
+cold_es384_us
+cold_eddsa_us
+signature_rs256_us
+signature_rs384_us
+signature_rs512_us
+signature_ps256_us
+signature_ps384_us
+signature_ps512_us
+signature_es256_us
+signature_es384_us
+signature_eddsa_us
 rss_idle_mib
 decide_10000_over_10 <= 1.3
 entities_100k_over_100 <= 1.1
@@ -34,6 +65,10 @@ if [ ! -x "${CARDEA_ENVOY:-}" ]; then
   echo "error: CARDEA_ENVOY names no Envoy; run \`make figures\`, which installs one" >&2
   exit 1
 fi
+if [ ! -x "${CARDEA_REDIS:-}" ]; then
+  echo "error: CARDEA_REDIS names no Redis or Valkey; run \`make figures\`, which installs one" >&2
+  exit 1
+fi
 if ! command -v h2load >/dev/null; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "error: h2load is needed; install the package nghttp2-client (Debian, Ubuntu) or nghttp2 (Fedora, Homebrew)" >&2
@@ -44,14 +79,14 @@ if ! command -v h2load >/dev/null; then
 fi
 
 # Built first, so that nothing compiles while something is measured.
-cargo bench --locked --no-run --bench decide --bench scale --bench load
+cargo bench --locked --no-run --bench decide --bench identity --bench scale --bench load
 cargo test --locked --no-run --lib
 
 mkdir -p "$(dirname "$out")"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 echo "# $(uname -sm), $(nproc) CPUs, load $(cut -d' ' -f1-3 /proc/loadavg), $(rustc --version)"
-for bench in decide scale load; do
+for bench in decide identity scale load; do
   # The servers' own log lines are JSON objects, and no figures.
   cargo bench --locked --quiet --bench "$bench" | grep -v '^{' | tee -a "$log"
 done
@@ -71,7 +106,7 @@ while read -r name relation target; do
     echo "error: the figure $name is missing" >&2
     missing=1
   elif [ -n "$relation" ]; then
-    awk -v v="$value" -v t="$target" -v r="$relation" 'BEGIN { exit !(r == "<=" ? v <= t : v >= t) }' ||
+    awk -v v="$value" -v t="$target" -v r="$relation" 'BEGIN { exit !(r == "<=" ? v <= t : r == ">=" ? v >= t : v == t) }' ||
       echo "# target missed: $name is $value, wanted $relation $target"
   fi
 done <<<"$wanted"

@@ -25,4 +25,4 @@ fi
 cp tests/provider/{package.json,package-lock.json,provider.mjs} "$folder/"
 PATH="$(dirname "$node"):$PATH" "$node" "$npm" ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel=error >&2
 "$node" --version >&2
-ln -sfn "$node" "$folder/node"
+ln -sfnr "$node" "$folder/node"

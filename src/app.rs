@@ -32,7 +32,7 @@ use crate::pipeline::{Pipeline, Shadow, Snapshots};
 use crate::policy::{Memory, Principal};
 use crate::public::{Public, Services};
 use crate::signals::Signals;
-use crate::telemetry::{BundleInForce, IssuerKeys, Observation, Telemetry, logs};
+use crate::telemetry::{BundleInForce, IssuerKeys, Observation, StatusListsSeen, Telemetry, logs};
 
 /// How long telemetry may take to send what it holds when the program ends.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -121,14 +121,12 @@ impl App {
         let signals = signals::start(config, &pipeline, background.handle())?;
         observe(&pipeline, replication.as_ref(), &signals);
         watch_introspections(&pipeline);
-        let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
-        let admin_address = admin.local_addr().ok();
-        background.spawn(admin.serve(closing.clone()));
         let services = Services {
-            key_set: pipeline.mint.as_ref().map(minted::key_set),
             events: signals::taker(&signals),
+            key_set: pipeline.mint.as_ref().map(minted::key_set),
         };
-        let public_address = serve_public(config, services, (&background, &closing))?;
+        let offered = (views(&pipeline), services);
+        let (admin_address, public_address) = endpoints(config, offered, &background, &closing)?;
         for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
             .into_iter()
             .flatten()
@@ -267,20 +265,6 @@ pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Pr
     })
 }
 
-/// Serves other services, where settings want it; and says where.
-fn serve_public(
-    config: &Config,
-    services: Services,
-    (background, closing): (&Runtime, &CancellationToken),
-) -> Result<Option<SocketAddr>, Vec<Problem>> {
-    let Some(public) = background.block_on(Public::bind(&config.public, services))? else {
-        return Ok(None);
-    };
-    let address = public.local_addr().ok();
-    background.spawn(public.serve(closing.clone()));
-    Ok(address)
-}
-
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {
     Builder::new_multi_thread()
         .worker_threads(1)
@@ -340,6 +324,27 @@ impl Worker {
             ))]
         })
     }
+}
+
+/// Opens the endpoints that are not Envoy's, and tells where they are: the operators' one, and the public one if there is
+/// to be one.
+fn endpoints(
+    config: &Config,
+    (views, services): (Views, Services),
+    background: &Runtime,
+    closing: &CancellationToken,
+) -> Result<(Option<SocketAddr>, Option<SocketAddr>), Vec<Problem>> {
+    let admin = background.block_on(Admin::bind(&config.admin, views))?;
+    let public = background.block_on(Public::bind(&config.public, services))?;
+    let addresses = (
+        admin.local_addr().ok(),
+        public.as_ref().and_then(|public| public.local_addr().ok()),
+    );
+    background.spawn(admin.serve(closing.clone()));
+    if let Some(public) = public {
+        background.spawn(public.serve(closing.clone()));
+    }
+    Ok(addresses)
 }
 
 /// What the admin endpoint shows.
@@ -434,11 +439,19 @@ fn watch_introspections(pipeline: &Arc<Pipeline>) {
 fn observation(pipeline: &Pipeline) -> Observation {
     let identity: &Identity<Principal> = &pipeline.identity;
     let snapshots = &pipeline.snapshots;
+    let figures = identity.figures();
     let keys = identity.key_sets().into_iter().map(|set| IssuerKeys {
         issuer: set.issuer.into(),
         age: set.age,
         failures: set.fetch_errors,
         left_out: u64::try_from(set.left_out.len()).unwrap_or(u64::MAX),
+    });
+    let lists = identity.status_lists().into_iter();
+    let lists = lists.map(|lists| StatusListsSeen {
+        issuer: lists.issuer.into(),
+        held: u64::try_from(lists.held).unwrap_or(u64::MAX),
+        oldest: lists.oldest,
+        failures: lists.fetch_errors,
     });
     Observation {
         ready: snapshots.current().is_some() && identity.ready(),
@@ -452,10 +465,11 @@ fn observation(pipeline: &Pipeline) -> Observation {
         }),
         bundle_stale: snapshots.stale(),
         reload_failures: snapshots.failures(),
-        cached_tokens: identity.figures().entries,
+        cached_tokens: figures.entries,
+        judged_tokens: figures.judged,
         revocations: revocations::seen(identity.revocations()),
         minted: pipeline.mint.as_deref().map(minted::seen),
-        shared: None,
+        status_lists: lists.collect(),
         remembered_judgements: pipeline.memory.entries(),
         shadow_disagreements: pipeline.shadow.disagreements(),
         shadow_dropped: pipeline.shadow.dropped(),

@@ -21,6 +21,7 @@
 //! | `transaction` | the scheme of transaction tokens |
 //! | `token` | strict reading of a compact JWS |
 //! | `statement`, `party` | what a known party signed that is no credential, and such parties beside the issuers |
+//! | `status_list` | what issuers say of their tokens after they gave them out |
 //! | `claims` | the rules for claims, and what they say of the holder |
 //! | `jwk` | strict reading of key sets |
 //! | `keys`, `fetch` | one issuer's keys: when they are fetched, and how |
@@ -58,6 +59,7 @@ mod revocation;
 mod scheme;
 mod settings;
 mod statement;
+mod status_list;
 mod supposed;
 mod together;
 mod token;
@@ -93,6 +95,7 @@ use self::possession::Possession;
 use self::ready::Readiness;
 use self::revocation::Access;
 use self::scheme::{Held, Listed};
+use self::status_list::{StatusLists, Statuses};
 use self::transaction::TransactionToken;
 use crate::model::{
     AccessRequest, Arrival, CERTIFICATE, Caller, Challenge, Clock, ColdStep, IdentityAttributes,
@@ -115,21 +118,23 @@ pub use settings::{
     ClaimSettings, ClientAuth, ClientSettings, DpopSettings, ForwardedHeader, ForwardedSettings,
     IntrospectionSettings, IssuerSettings, KeyPlace, KubernetesSettings, NameFrom, NameSettings,
     NonceSetting, PrincipalSetting, RevocationSettings, RouteSettings, Settings, SignedAnswers,
-    TrustDomainSettings, WithoutCrl,
+    StatusListSettings, StatusMode, TrustDomainSettings, WithoutCrl,
 };
 pub use statement::Unbelieved;
+pub use status_list::StatusListFigures;
 pub use supposed::{ClaimReader, SUPPOSED_ISSUER, SUPPOSED_LIFE};
 
 /// Every way to prove who one is. A new one is a file and a line here.
 fn schemes(
     settings: &Settings,
-    sources: &[Arc<KeySource>],
+    (sources, statuses): (&[Arc<KeySource>], &[Arc<Statuses>]),
     (certificates, introspection): (Option<Certificate>, Option<Introspection>),
     (clock, background): (&Arc<dyn Clock>, &Handle),
 ) -> Result<Vec<Listed>, Vec<Problem>> {
     let clusters = settings.kubernetes.iter().map(Rules::of_cluster);
     let issuers = settings.issuers.iter().cloned().map(Rules::new);
-    let issuers = issuers.chain(clusters).zip(sources.iter().cloned());
+    let parties = sources.iter().cloned().zip(statuses.iter().cloned());
+    let issuers = issuers.chain(clusters).zip(parties);
     let leaves_opaque = settings.schemes().contains(&SchemeName::Introspection);
     let (transaction, bearer): (Vec<_>, Vec<_>) =
         issuers.partition(|(rules, _)| rules.carrier() == Carrier::TransactionToken);
@@ -158,6 +163,7 @@ pub struct Identity<P> {
     cache: Cache<P>,
     revocations: Arc<Revocations>,
     sources: Vec<Arc<KeySource>>,
+    status_lists: Vec<Arc<StatusLists>>,
     authorities: Option<Arc<Authorities>>,
     readiness: Readiness,
     introspections: Arc<introspection::Watch>,
@@ -246,16 +252,9 @@ impl<P: Send + Sync + 'static> Identity<P> {
         if !problems.is_empty() {
             return Err(problems);
         }
-        for (names, issuers) in settings.shared_names() {
-            tracing::warn!(
-                ?issuers,
-                "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
-            );
-        }
+        warn_of_shared_names(settings);
         let issuers = settings.token_issuers();
-        let required = issuers.iter().map(|issuer| issuer.required);
-        let required = required.chain(introspection::key_holders(settings));
-        let readiness = Readiness::new(required.map(|required| !required));
+        let readiness = readiness(settings, &issuers);
         let surroundings = |index| Surroundings {
             clock: Arc::clone(&clock),
             background: background.clone(),
@@ -263,6 +262,10 @@ impl<P: Send + Sync + 'static> Identity<P> {
             ready: readiness.slot(index),
         };
         let mut sources = bearer::key_sources(&issuers, surroundings)?;
+        let others = issuers.len() + introspection::key_holders(settings).count();
+        let (wait, after) = (settings.key_wait.0, |index| surroundings(others + index));
+        let parties = (issuers.as_slice(), sources.as_slice());
+        let status = status_list::start(parties, after, (&clock, background, wait))?;
         let introspections = Arc::default();
         let opaque = (!settings.introspection.is_empty())
             .then(|| {
@@ -271,6 +274,8 @@ impl<P: Send + Sync + 'static> Identity<P> {
             })
             .transpose()?;
         sources.extend(opaque.iter().flat_map(Introspection::sources));
+        sources.extend(status.sources);
+        let status_lists = status_list::all(&status.statuses);
         let revocations = Revocations::start(settings, Arc::clone(&clock), background, access)
             .map_err(|problem| vec![problem])?;
         let clients = Arc::new(Clients::new(settings.certificates.as_ref()));
@@ -289,13 +294,18 @@ impl<P: Send + Sync + 'static> Identity<P> {
             .iter()
             .map(|source| background.spawn(keys::keep_fresh(Arc::clone(source))))
             .chain(papers)
+            .chain(
+                status_lists
+                    .iter()
+                    .map(|lists| background.spawn(Arc::clone(lists).keep_fresh())),
+            )
             .map(|task| task.abort_handle())
             .collect();
         let dpop = settings.dpop.as_ref().map(Dpop::start).transpose();
         let possession = Possession::new(clients, dpop.map_err(|problem| vec![problem])?);
         let schemes = schemes(
             settings,
-            &sources,
+            (&sources, &status.statuses),
             (certificates, opaque),
             (&clock, background),
         )?;
@@ -313,6 +323,7 @@ impl<P: Send + Sync + 'static> Identity<P> {
             clock,
             tasks,
             sources,
+            status_lists,
         }))
     }
 
@@ -471,6 +482,13 @@ impl<P> Identity<P> {
         self.sources.iter().map(|source| source.status()).collect()
     }
 
+    /// How the status lists of each issuer stand, where they are honoured.
+    #[must_use]
+    pub fn status_lists(&self) -> Vec<StatusListFigures> {
+        let lists = self.status_lists.iter();
+        lists.map(|lists| lists.figures()).collect()
+    }
+
     /// What is no longer trusted.
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
@@ -486,14 +504,17 @@ impl<P> Identity<P> {
         self.introspections.set(Box::new(tell));
     }
 
-    /// Fetches all issuers' keys and reads the files of authorities and revocation lists now, and waits for the outcome,
-    /// as an operator may ask for after a rotation.
+    /// Fetches all issuers' keys and status lists and reads the files of authorities and revocation lists now, and waits for
+    /// the outcome, as an operator may ask for after a rotation.
     pub async fn refresh(&self) {
         if let Some(authorities) = &self.authorities {
             authorities.refresh().await;
         }
         for source in &self.sources {
             source.refresh().await;
+        }
+        for lists in &self.status_lists {
+            lists.refresh().await;
         }
     }
 }
@@ -537,6 +558,23 @@ impl<P> Identified<P> {
             proof_nonce: None,
             cold: Vec::new(),
         }
+    }
+}
+
+/// One place for all who have keys, in the order in which these are kept; ready are those that nobody waits for.
+fn readiness(settings: &Settings, issuers: &[IssuerSettings]) -> Readiness {
+    let required = issuers.iter().map(|issuer| issuer.required);
+    let required = required.chain(introspection::key_holders(settings));
+    let required = required.chain(status_list::key_holders(issuers));
+    Readiness::new(required.map(|required| !required))
+}
+
+fn warn_of_shared_names(settings: &Settings) {
+    for (names, issuers) in settings.shared_names() {
+        tracing::warn!(
+            ?issuers,
+            "these issuers can name one another's {names}: where that is not meant, give each a prefix of its own, or map none"
+        );
     }
 }
 

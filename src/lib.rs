@@ -18,8 +18,8 @@
 //! | 1 | [`identity`] | who asks? |
 //! | 1 | [`context`] | in which circumstances? |
 //! | 1 | [`policy`] | may they? |
-//! | 1 | [`mint`] | what may the upstream believe of the caller? |
 //! | 1 | [`state`] | what do other replicas know? |
+//! | 1 | [`mint`] | what may the upstream believe of the caller? |
 //! | 1 | [`telemetry`] | what was decided: traces, metrics, logs |
 //! | 1 | [`web`] | serving HTTP within bounds |
 //! | 0 | [`model`] | the vocabulary all of them share |

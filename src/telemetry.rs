@@ -36,7 +36,8 @@ mod samples;
 mod words;
 
 pub use observed::{
-    BundleInForce, IssuerKeys, MintSeen, Observation, RevocationsSeen, SharedSeen, StreamSeen,
+    BundleInForce, IssuerKeys, MintSeen, Observation, RevocationsSeen, SharedSeen, StatusListsSeen,
+    StreamSeen,
 };
 
 use collector::Collector;

@@ -6,16 +6,29 @@
     clippy::disallowed_methods,
     reason = "a benchmark may wait, and reads the real clock"
 )]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "settings are JSON, whose members come into being when they are named"
+)]
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
 mod allow_all;
+#[path = "../fixture/asked.rs"]
+mod asked;
 mod client;
 mod envoy;
+mod first_use;
+#[expect(
+    dead_code,
+    reason = "not every credential of the fixture is sent over the wire"
+)]
 #[path = "../fixture.rs"]
 mod fixture;
 mod forged;
 mod process;
 mod ratio;
+mod redis;
+mod revocation;
 mod saturate;
 mod server;
 mod steady;
@@ -37,6 +50,9 @@ struct Arguments {
     /// The Envoy to measure through
     #[arg(long, env = "CARDEA_ENVOY")]
     envoy: Option<PathBuf>,
+    /// The Redis or Valkey server that two processes share
+    #[arg(long, env = "CARDEA_REDIS")]
+    redis: Option<PathBuf>,
     /// Serve as the server that allows everything, on this port of the loopback address, until killed
     #[arg(long, hide = true)]
     allow_all: Option<u16>,
@@ -60,8 +76,14 @@ enum Run {
     Latency,
     /// Throughput through Envoy: without the filter, with Cardea, with allow-all
     Envoy,
-    /// Memory under a million distinct forged tokens
+    /// Memory, and what good callers notice, under a million distinct forged tokens
     Forged,
+    /// What a thousand first uses of one token at once cost
+    FirstUse,
+    /// From an event that takes trust back to the last allow
+    Revocation,
+    /// The same from one process to another
+    RevocationTwo,
 }
 
 fn main() -> Result<()> {
@@ -84,7 +106,10 @@ fn main() -> Result<()> {
             Run::Uds => ratio::unix_against_tcp()?,
             Run::Latency => steady::latency()?,
             Run::Envoy => envoy::throughput(arguments.envoy.as_deref())?,
-            Run::Forged => forged::memory()?,
+            Run::Forged => forged::flood()?,
+            Run::FirstUse => first_use::thousand()?,
+            Run::Revocation => revocation::local()?,
+            Run::RevocationTwo => revocation::two_processes(arguments.redis.as_deref())?,
         }
     }
     Ok(())

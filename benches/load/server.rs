@@ -5,51 +5,64 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::fixture::{Key, Result, World};
 use crate::process::{Process, free_port, listens};
 use crate::saturate::{H2Load, Target};
 use crate::{client, figure, note};
 
-/// Cardea with a bundle of its own.
+/// Cardea with a bundle of 100 policies.
 #[derive(Debug)]
 pub(crate) struct Cardea {
     pub(crate) process: Process,
-    pub(crate) world: World,
+    pub(crate) world: Rc<World>,
     pub(crate) target: Target,
-    admin: u16,
+    pub(crate) admin: u16,
 }
 
 impl Cardea {
-    /// Starts the release binary on a free TCP port, with a bundle of 100 policies.
+    /// Starts the release binary on a free TCP port, with a world of its own.
     pub(crate) fn on_tcp() -> Result<Self> {
-        Self::start(World::new(100)?, Target::Tcp(free_port()?), "")
+        Self::with(|_| {})
     }
 
     /// The same, with nothing remembered of judgements: policies are asked for every request.
     pub(crate) fn without_memory() -> Result<Self> {
-        let settings = "decisions: { cache: { entries: 0 } }";
-        Self::start(World::new(100)?, Target::Tcp(free_port()?), settings)
+        Self::with(|settings| settings["decisions"]["cache"]["entries"] = json!(0))
     }
 
     /// The same on a Unix socket.
     pub(crate) fn on_unix_socket() -> Result<Self> {
-        let world = World::new(100)?;
+        let world = Rc::new(World::new(100)?);
         let socket = world.folder().join("cardea.sock");
-        Self::start(world, Target::Unix(socket), "")
+        Self::start(&world, Target::Unix(socket), |_| {})
     }
 
-    fn start(world: World, target: Target, more: &str) -> Result<Self> {
+    /// The same on a free TCP port, with other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::within(&Rc::new(World::new(100)?), change)
+    }
+
+    /// The same in a world that others share.
+    pub(crate) fn within(world: &Rc<World>, change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::start(world, Target::Tcp(free_port()?), change)
+    }
+
+    fn start(world: &Rc<World>, target: Target, change: impl FnOnce(&mut Value)) -> Result<Self> {
         let admin = free_port()?;
         let listen = match &target {
             Target::Tcp(port) => format!("127.0.0.1:{port}"),
             Target::Unix(path) => format!("unix:{}", path.display()),
         };
-        let config = world.folder().join("cardea.yaml");
-        let settings = world.settings(&listen, &format!("127.0.0.1:{admin}"), more);
-        fs::write(&config, settings)?;
+        let config = world.folder().join(format!("cardea-{admin}.yaml"));
+        let mut settings = world.settings(&listen, &format!("127.0.0.1:{admin}"));
+        change(&mut settings);
+        fs::write(&config, settings.to_string())?;
         let process = launch(
             Command::new(binary())
                 .arg("serve")
@@ -59,7 +72,7 @@ impl Cardea {
         )?;
         Ok(Self {
             process,
-            world,
+            world: Rc::clone(world),
             target,
             admin,
         })
@@ -68,7 +81,7 @@ impl Cardea {
     /// A check that is allowed, as it goes over the wire, for each of so many callers. Their tokens are verified and
     /// cached when this returns, and the answers are real allows.
     pub(crate) fn warm_checks(&self, callers: usize) -> Result<Vec<Vec<u8>>> {
-        let keys = Key::ALL.into_iter().cycle();
+        let keys = Key::USUAL.into_iter().cycle();
         let messages: Vec<Vec<u8>> = (0..callers)
             .zip(keys)
             .map(|(caller, key)| {
@@ -89,12 +102,12 @@ impl Cardea {
         Ok(file)
     }
 
-    /// The sum of a counter's series whose labels hold `label`.
+    /// The sum of a counter's series whose labels hold `label`; an empty one fits all, and a series without labels.
     pub(crate) fn counted(&self, counter: &str, label: &str) -> Result<u64> {
         let metrics = get(self.admin, "/metrics")?;
         let series = metrics.lines().filter(|line| {
             line.strip_prefix(counter)
-                .is_some_and(|rest| rest.starts_with('{') && rest.contains(label))
+                .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         });
         series
             .map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<u64>()?))
@@ -104,6 +117,11 @@ impl Cardea {
     /// How many requests were allowed so far.
     pub(crate) fn allowed(&self) -> Result<u64> {
         self.counted("cardea_decisions_total", "verdict=\"allow\"")
+    }
+
+    /// How many credentials were verified so far, because nothing was remembered of them.
+    pub(crate) fn verifications(&self) -> Result<u64> {
+        self.counted("cardea_token_verifications_total", "")
     }
 
     /// How many requests were denied so far.

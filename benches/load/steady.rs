@@ -23,6 +23,15 @@ const WARM_UP_SECONDS: u32 = 2;
 /// How many callers take turns.
 const CALLERS: usize = 64;
 
+/// One call of a schedule.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) client: Client,
+    pub(crate) message: Bytes,
+    /// Whether it must be allowed; else it must be denied. Only calls that are allowed are timed.
+    pub(crate) good: bool,
+}
+
 /// `grpc_warm_p50_us`, `grpc_warm_p99_us`, and the tail.
 pub(crate) fn latency() -> Result<()> {
     let cardea = Cardea::on_tcp()?;
@@ -33,52 +42,84 @@ pub(crate) fn latency() -> Result<()> {
         .collect();
     let times = LocalSet::new().block_on(&runtime()?, async {
         let client = Client::connect(&cardea.target).await?;
-        at_rate(&client, &messages, WARM_UP_SECONDS).await?;
-        at_rate(&client, &messages, SECONDS).await
+        let turns = |seconds: u32| {
+            let turns = messages.iter().cycle().cloned();
+            turns.take(as_usize(RATE * seconds)).map(|message| {
+                Ok(Call {
+                    client: client.clone(),
+                    message,
+                    good: true,
+                })
+            })
+        };
+        at_rate(RATE, turns(WARM_UP_SECONDS)).await?;
+        at_rate(RATE, turns(SECONDS)).await
     })?;
     if times.len() != u64::from(RATE * SECONDS) || cardea.denied()? > 0 {
         return Err("not every answer was an allow".into());
     }
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "nanoseconds of one call are few"
-        )]
-        let value = times.value_at_quantile(quantile) as f64 / 1000.0;
-        figure(&format!("grpc_warm_{name}_us"), value, "us");
+        figure(
+            &format!("grpc_warm_{name}_us"),
+            micros(&times, quantile),
+            "us",
+        );
     }
     note(&format!("latency at {RATE} requests/s for {SECONDS} s"));
     Ok(())
 }
 
-/// Calls that were answered with an allow, in nanoseconds from when each was due.
-async fn at_rate(client: &Client, messages: &[Bytes], seconds: u32) -> Result<Histogram<u64>> {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of one call are few"
+)]
+pub(crate) fn micros(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+pub(crate) fn as_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Makes the calls, so many a second. The times of those that were to be allowed, in nanoseconds from when each was due.
+pub(crate) async fn at_rate(
+    rate: u32,
+    calls: impl Iterator<Item = Result<Call>>,
+) -> Result<Histogram<u64>> {
     let times = Rc::new(RefCell::new(Histogram::new_with_bounds(
         1,
         60_000_000_000,
         3,
     )?));
-    let gap = Duration::from_secs(1) / RATE;
+    let gap = Duration::from_secs(1) / rate;
     let began = SystemClock.monotonic();
-    let mut calls = Vec::new();
-    for (number, message) in (0..RATE * seconds).zip(messages.iter().cycle()) {
+    let mut under_way = Vec::new();
+    for (number, call) in (0..).zip(calls) {
+        let Call {
+            client,
+            message,
+            good,
+        } = call?;
         let due = began + gap * number;
         // Timers are exact to a millisecond only. Spinning takes a core, and the server has the other one.
         while SystemClock.monotonic() < due {
             yield_now().await;
         }
-        let (client, message, times) = (client.clone(), message.clone(), Rc::clone(&times));
-        calls.push(tokio::task::spawn_local(async move {
+        let times = Rc::clone(&times);
+        under_way.push(tokio::task::spawn_local(async move {
             let answer = client.call(message).await?;
             let took = SystemClock.monotonic() - due;
-            if allows(&answer)? {
+            if allows(&answer)? != good {
+                return Err("a call was answered with the wrong verdict".into());
+            }
+            if good {
                 let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
                 times.borrow_mut().saturating_record(nanos);
             }
             Result::Ok(())
         }));
     }
-    for call in calls {
+    for call in under_way {
         call.await??;
     }
     Ok(times.borrow().clone())

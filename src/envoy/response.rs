@@ -180,6 +180,7 @@ fn status(reason: &Reason) -> (Http, Grpc) {
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
         | Reason::MintFailed
+        | Reason::StatusUnavailable
         | Reason::Internal => (Http::Unavailable, Grpc::Unavailable),
     }
 }

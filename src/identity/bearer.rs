@@ -11,6 +11,7 @@ use super::jwk::PublicKey;
 use super::keys::{KeySource, Surroundings};
 use super::scheme::{Prepared, Preparing, Proof, Proven, Scheme, SchemeName};
 use super::settings::IssuerSettings;
+use super::status_list::{Named, Standing, Statuses};
 use super::token::{MAX_TOKEN, Token, Wrong};
 use crate::model::{Arrival, ColdStep, CredentialFault as Fault, Problem, Refusal};
 
@@ -28,17 +29,23 @@ pub(super) struct BearerJwt {
 struct Issuer {
     rules: Rules,
     keys: Arc<KeySource>,
+    statuses: Arc<Statuses>,
 }
 
+/// An issuer: its rules, its keys, and what becomes of its tokens' status.
+pub(super) type Party = (Rules, (Arc<KeySource>, Arc<Statuses>));
+
 impl BearerJwt {
-    /// The scheme over these key sources. `leaves_opaque`: tokens that do not look like a JWT are another scheme's.
-    pub(super) fn new(
-        issuers: impl IntoIterator<Item = (Rules, Arc<KeySource>)>,
-        leaves_opaque: bool,
-    ) -> Self {
-        let issuers = issuers
-            .into_iter()
-            .map(|(rules, keys)| (Arc::clone(rules.issuer()), Issuer { rules, keys }));
+    /// The scheme with these issuers. `leaves_opaque`: tokens that do not look like a JWT are another scheme's.
+    pub(super) fn new(issuers: impl IntoIterator<Item = Party>, leaves_opaque: bool) -> Self {
+        let issuers = issuers.into_iter().map(|(rules, (keys, statuses))| {
+            let issuer = Issuer {
+                rules,
+                keys,
+                statuses,
+            };
+            (Arc::clone(issuer.rules.issuer()), issuer)
+        });
         Self {
             issuers: issuers.collect(),
             leaves_opaque,
@@ -55,6 +62,7 @@ impl BearerJwt {
         ))?;
         let times = issuer.rules.check(&token, arrival.at)?;
         Ok(Read {
+            named: issuer.statuses.read(&token.claims),
             issuer,
             token,
             times,
@@ -75,8 +83,20 @@ impl BearerJwt {
         };
         let kid = read.token.kid.as_deref();
         let (waited, key): (Option<ColdStep>, _) = read.issuer.keys.key(kid, arrival).await;
-        let proof = key.map(|key| -> Proof<'a> { Box::new(move || read.judge(&key)) });
-        Prepared { waited, proof }
+        let key = match key {
+            Ok(key) => key,
+            Err(denial) => {
+                let proof = Err(denial);
+                return Prepared { waited, proof };
+            }
+        };
+        let (listed, standing) = read.standing(&key, arrival).await;
+        let proof =
+            standing.map(|standing| -> Proof<'a> { Box::new(move || read.judge(&key, standing)) });
+        Prepared {
+            waited: both(waited, listed),
+            proof,
+        }
     }
 }
 
@@ -127,16 +147,52 @@ struct Read<'i, 't> {
     issuer: &'i Issuer,
     token: Token<'t>,
     times: Times,
+    /// What it says of its status. It counts only once the signature does.
+    named: Result<Option<Named<'i>>, Wrong>,
 }
 
 impl Read<'_, '_> {
-    /// The judgement: the key is for that algorithm, the signature is the key's, the claims are in order.
-    fn judge(self, key: &PublicKey) -> Result<Proven, Denial> {
+    /// Where the token stands on its status list, if it is on one that is honoured, and what was waited for.
+    async fn standing(
+        &self,
+        key: &PublicKey,
+        arrival: &Arrival,
+    ) -> (Option<ColdStep>, Result<Option<Standing>, Denial>) {
+        let Ok(Some(named)) = &self.named else {
+            return (None, Ok(None));
+        };
+        if let Some(standing) = named.at_hand(arrival) {
+            return (None, Ok(Some(standing)));
+        }
+        // Only the issuer may have anything fetched.
+        if let Err(denial) = self.signed(key) {
+            return (None, Err(denial));
+        }
+        let (waited, standing) = named.standing(arrival).await;
+        (waited, standing.map(Some))
+    }
+
+    /// The judgement: the key is for that algorithm, the signature is the key's, the claims are in order. What the status
+    /// list says of the token is asked where the proof is used.
+    fn judge(self, key: &PublicKey, standing: Option<Standing>) -> Result<Proven, Denial> {
+        self.signed(key)?;
+        let claims = &self.token.claims;
+        let attributes = self.issuer.rules.attributes(claims, self.times)?;
+        if self.named?.is_some() != standing.is_some() {
+            return Err(Denial::Internal("a token lost its place on a status list"));
+        }
+        self.issuer.statuses.mind(claims);
+        let valid_until = self.times.valid_until;
+        let proven = Proven::new(attributes, valid_until, Arc::clone(key.ground()));
+        Ok(proven.standing(standing))
+    }
+
+    /// Whether the token is signed with the key, and the key is for that.
+    fn signed(&self, key: &PublicKey) -> Result<(), Denial> {
         let Token {
             algorithm,
             signed,
             signature,
-            ref claims,
             ..
         } = self.token;
         if !key.serves(algorithm) {
@@ -147,14 +203,20 @@ impl Read<'_, '_> {
             let detail = "the signature does not match";
             return Err(Denial::by_key(Fault::Signature, detail, key.ground()));
         }
-        let attributes = self.issuer.rules.attributes(claims, self.times)?;
-        let valid_until = self.times.valid_until;
-        Ok(Proven::new(
-            attributes,
-            valid_until,
-            Arc::clone(key.ground()),
-        ))
+        Ok(())
     }
+}
+
+/// Two waits of one request as one step of its record.
+fn both(keys: Option<ColdStep>, list: Option<ColdStep>) -> Option<ColdStep> {
+    let (Some(keys), Some(list)) = (&keys, &list) else {
+        return keys.or(list);
+    };
+    Some(ColdStep {
+        name: "fetch keys and status list",
+        began: keys.began,
+        took: keys.took + list.took,
+    })
 }
 
 /// The key sources of all issuers, in the order of the settings.

@@ -2,7 +2,8 @@
 //!
 //! Entries are found by a keyed hash of the whole credential. A refused credential never enters the place of the good
 //! ones, so a flood of forgeries cannot push a good one out. A proof counts only while nothing revoked it: that is asked
-//! with every look, and costs two atomic reads where nothing was revoked since.
+//! with every look, and costs two atomic reads where nothing was revoked since. Where it stands on a status list, that is
+//! asked too.
 
 mod index;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use super::ground::Ground;
 use super::revocation::Revocations;
 use super::scheme::Proven;
 use super::settings::CacheSettings;
+use super::status_list::Standing;
 use crate::model::{Arrival, Caller, Refusal, SnapshotId, VerifiedIdentity};
 
 /// Somebody who proved who they are, with what the rest of the house made of that for one snapshot.
@@ -33,6 +35,7 @@ pub struct Known<P> {
     principal: P,
     snapshot: SnapshotId,
     ground: Arc<Ground>,
+    standing: Option<Standing>,
     valid_until: Timestamp,
     remembered_until: Instant,
     /// What is left until `remembered_until`, counted from when this entry was made.
@@ -62,11 +65,16 @@ impl<P> Known<P> {
         Caller::Verified(Arc::clone(&self.identity))
     }
 
-    /// Whether the proof still stands: by the wall clock, by its time to live, and by its ground.
+    /// Whether the proof still stands: by the wall clock, by its time to live, by its ground, and where it is on a status
+    /// list, by whether that list can say anything. What the list says is asked apart.
     fn stands(&self, arrival: &Arrival) -> bool {
         arrival.at < self.valid_until
             && arrival.started < self.remembered_until
             && self.ground.holds(arrival.started)
+            && self
+                .standing
+                .as_ref()
+                .is_none_or(|list| list.tells(arrival))
     }
 
     /// The same proof with a principal made for another snapshot. It is remembered no longer than before.
@@ -79,6 +87,7 @@ impl<P> Known<P> {
             principal,
             snapshot: snapshot.clone(),
             ground: Arc::clone(&self.ground),
+            standing: self.standing.clone(),
             valid_until: self.valid_until,
             remembered_until: self.remembered_until,
             life: self.remembered_until.saturating_duration_since(now),
@@ -270,16 +279,21 @@ impl<P: Send + Sync + 'static> Cache<P> {
                 ..
             } => ground.holds(now),
             Denial::Revoked(entry) => entry.holds(moment.arrival.at),
+            Denial::Status(standing, _) => standing.refuses(moment.arrival),
             _ => true,
         };
         (stands && now < refused.until).then_some(refused.denial)
     }
 
-    /// Whether nothing revoked what this proof is about.
+    /// Whether nothing revoked what this proof is about, and its issuer still calls it valid.
     fn unrevoked(&self, known: &Known<P>, moment: Moment<'_>) -> Result<(), Denial> {
         self.revocations
             .check(&known.identity, &known.unrevoked, moment.arrival.at)
-            .map_err(Denial::Revoked)
+            .map_err(Denial::Revoked)?;
+        match &known.standing {
+            Some(standing) => standing.check(moment.arrival),
+            None => Ok(()),
+        }
     }
 
     /// The same proof for another snapshot, about to be cached.
@@ -308,6 +322,9 @@ impl<P: Send + Sync + 'static> Cache<P> {
         self.revocations
             .check(&proven.identity, &unrevoked, moment.arrival.at)
             .map_err(Denial::Revoked)?;
+        if let Some(standing) = &proven.standing {
+            standing.check(moment.arrival)?;
+        }
         let left = proven.valid_until.duration_since(moment.arrival.at);
         let life = self.ttl.min(unsigned(left));
         let known = Known {
@@ -317,6 +334,7 @@ impl<P: Send + Sync + 'static> Cache<P> {
             identity: Arc::new(proven.identity),
             snapshot: moment.snapshot.clone(),
             ground: proven.ground,
+            standing: proven.standing,
             valid_until: proven.valid_until,
             remembered_until: moment.arrival.started + life,
             life,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ground::Ground;
 use super::revocation::Entry;
+use super::status_list::{Standing, Status};
 use super::token::Wrong;
 use crate::model::{CredentialFault as Fault, Reason, Refusal};
 
@@ -18,6 +19,8 @@ pub(super) enum Denial {
     },
     /// It was good, and trust in it was taken back. Remembered only while that revocation holds.
     Revoked(Arc<Entry>),
+    /// It is good, and its issuer's status list does not call it valid. Remembered only while the list says so.
+    Status(Standing, Status),
     /// It could not be judged: the keys cannot be had. Never remembered, so the next request tries again.
     KeysUnavailable(&'static str),
     /// Too many like it were judged already. Never remembered.
@@ -26,6 +29,8 @@ pub(super) enum Denial {
     TooLate(&'static str),
     /// It could not be judged: the server that can read it did not say. Never remembered either.
     IntrospectionUnavailable(&'static str),
+    /// It could not be judged: its status list cannot be had. Never remembered either.
+    StatusUnavailable(&'static str),
     /// Something that cannot happen did.
     Internal(&'static str),
 }
@@ -53,9 +58,10 @@ impl Denial {
     pub(super) fn lasts(&self) -> bool {
         let fault = match self {
             Self::Fault { fault, .. } => fault,
-            Self::Revoked(_) => return true,
+            Self::Revoked(_) | Self::Status(..) => return true,
             Self::KeysUnavailable(_)
             | Self::IntrospectionUnavailable(_)
+            | Self::StatusUnavailable(_)
             | Self::TooMany(_)
             | Self::TooLate(_)
             | Self::Internal(_) => {
@@ -102,12 +108,16 @@ impl Denial {
                 Reason::CredentialInvalid(Fault::Revoked),
                 "the credential was revoked",
             ),
+            Self::Status(_, status) => {
+                Refusal::new(Reason::CredentialInvalid(status.fault()), status.detail())
+            }
             Self::TooMany(detail) => Refusal::new(Reason::TooManyRequests, *detail),
             Self::TooLate(detail) => Refusal::new(Reason::DeadlineTooNear, *detail),
             Self::KeysUnavailable(detail) => Refusal::new(Reason::KeysUnavailable, *detail),
             Self::IntrospectionUnavailable(detail) => {
                 Refusal::new(Reason::IntrospectionUnavailable, *detail)
             }
+            Self::StatusUnavailable(detail) => Refusal::new(Reason::StatusUnavailable, *detail),
             Self::Internal(detail) => Refusal::new(Reason::Internal, *detail),
         }
     }
@@ -139,6 +149,7 @@ mod tests {
         }
         assert!(!Denial::KeysUnavailable("").lasts());
         assert!(!Denial::IntrospectionUnavailable("").lasts());
+        assert!(!Denial::StatusUnavailable("").lasts());
         assert!(!Denial::Internal("").lasts());
         assert!(!Denial::TooMany("").lasts());
         assert!(!Denial::TooLate("").lasts());

@@ -10,15 +10,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use url::Url;
 
-use self::access::Access;
 use super::settings::{IssuerSettings, KeyPlace};
 use crate::model::json::{self, JsonError};
 use crate::model::{is_loopback, remote_url, shown};
+
+pub(super) use self::access::Access;
 
 /// The longest one attempt may take, discovery included.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -225,20 +226,43 @@ async fn get_as(
     url: &Url,
     token: Option<HeaderValue>,
 ) -> Result<Vec<u8>, FetchError> {
-    let broken = |error: reqwest::Error| {
-        FetchError::Unreachable(name(url), root_cause(&error.without_url()))
-    };
     let asked = client.get(url.clone()).header("accept", ACCEPT);
     let asked = match token {
         Some(token) => asked.header(AUTHORIZATION, token),
         None => asked,
     };
+    let text = answered(asked, url, SIZE_LIMIT).await?;
+    text.ok_or_else(|| FetchError::TooLong(name(url)))
+}
+
+/// What is behind a URL; `None` where it is longer than `limit`. Whoever asks bounds the time of all its steps together.
+///
+/// # Errors
+/// [`FetchError`] where it cannot be had in full.
+pub(super) async fn document(
+    access: &Access,
+    url: &Url,
+    accept: &'static str,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, FetchError> {
+    let client = access.client().await?;
+    let asked = client.get(url.clone()).header("accept", accept);
+    answered(asked, url, limit).await
+}
+
+async fn answered(
+    asked: RequestBuilder,
+    url: &Url,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, FetchError> {
+    let broken = |error: reqwest::Error| {
+        FetchError::Unreachable(name(url), root_cause(&error.without_url()))
+    };
     let answer = asked.send().await.map_err(broken)?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(name(url), answer.status().as_u16()));
     }
-    let text = body(answer, SIZE_LIMIT).await.map_err(broken)?;
-    text.ok_or_else(|| FetchError::TooLong(name(url)))
+    body(answer, limit).await.map_err(broken)
 }
 
 /// The body of an answer; `None` where it is longer than `limit`.

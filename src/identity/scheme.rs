@@ -12,6 +12,7 @@ use super::acceptance::Accepted;
 use super::carried::{Carried, Place, Presented, invalid};
 use super::denial::Denial;
 use super::ground::Ground;
+use super::status_list::Standing;
 use crate::model::{
     Arrival, ColdStep, CredentialFault as Fault, IdentityAttributes, Refusal, VerifiedIdentity,
 };
@@ -108,6 +109,8 @@ pub(super) struct Proven {
     pub(super) valid_until: Timestamp,
     /// What the proof stands on.
     pub(super) ground: Arc<Ground>,
+    /// Where it stands on a status list, which is asked with every use.
+    pub(super) standing: Option<Standing>,
 }
 
 impl Proven {
@@ -121,7 +124,13 @@ impl Proven {
             identity: VerifiedIdentity::assertion(attributes),
             valid_until,
             ground,
+            standing: None,
         }
+    }
+
+    /// The same, and it counts only while a status list calls it valid.
+    pub(super) fn standing(self, standing: Option<Standing>) -> Self {
+        Self { standing, ..self }
     }
 }
 

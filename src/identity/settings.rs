@@ -8,6 +8,7 @@ mod introspection;
 mod issuer;
 mod kubernetes;
 mod revocation;
+mod status_list;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub use issuer::{Algorithm, Carrier, ClaimSettings, IssuerSettings, KeyPlace, Pr
 pub use kubernetes::{BoundTo, KubernetesSettings};
 pub use revocation::RevocationSettings;
 pub(super) use revocation::life;
+pub use status_list::{StatusListSettings, StatusMode};
 
 /// Whom to believe, and how long a proof is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

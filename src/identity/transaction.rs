@@ -2,12 +2,9 @@
 //! one trust domain on whose behalf a call is made. They are judged as bearer JWTs are, by issuers of their own.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use super::bearer::BearerJwt;
+use super::bearer::{BearerJwt, Party};
 use super::carried::{Carried, Place, Presented, ambiguous, invalid, token68};
-use super::claims::Rules;
-use super::keys::KeySource;
 use super::scheme::{Preparing, Scheme, SchemeName};
 use super::token::MAX_TOKEN;
 use crate::model::{Arrival, CredentialFault as Fault, Refusal};
@@ -22,8 +19,8 @@ pub(super) struct TransactionToken {
 }
 
 impl TransactionToken {
-    /// The scheme over these key sources.
-    pub(super) fn new(issuers: impl IntoIterator<Item = (Rules, Arc<KeySource>)>) -> Self {
+    /// The scheme with these issuers.
+    pub(super) fn new(issuers: impl IntoIterator<Item = Party>) -> Self {
         Self {
             judge: BearerJwt::new(issuers, false),
         }

@@ -55,6 +55,8 @@ pub enum Reason {
     IntrospectionUnavailable,
     /// Policies permit it, and the token that its upstream relies on cannot be made.
     MintFailed,
+    /// The list that tells the token's status cannot be had right now.
+    StatusUnavailable,
     /// Cardea itself is in trouble.
     Internal,
 }
@@ -88,6 +90,7 @@ impl Reason {
             Self::KeysUnavailable => "keys_unavailable",
             Self::IntrospectionUnavailable => "introspection_unavailable",
             Self::MintFailed => "mint_failed",
+            Self::StatusUnavailable => "status_unavailable",
             Self::Internal => "internal",
         }
     }

@@ -6,6 +6,7 @@ mod minted;
 mod revocations;
 mod shared;
 mod signals;
+mod status_lists;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ pub use minted::MintSeen;
 pub use revocations::RevocationsSeen;
 pub use shared::SharedSeen;
 pub use signals::StreamSeen;
+pub use status_lists::StatusListsSeen;
 
 /// The most issuers that get a series of their own.
 const MOST_ISSUERS: usize = 100;
@@ -39,14 +41,18 @@ pub struct Observation {
     pub reload_failures: u64,
     /// How many verified tokens are cached.
     pub cached_tokens: u64,
+    /// How many credentials were judged since the start, because nothing was remembered of them.
+    pub judged_tokens: u64,
     /// What is no longer trusted.
     pub revocations: RevocationsSeen,
-    /// What is signed for upstreams, where something is.
-    pub minted: Option<MintSeen>,
     /// What other replicas tell; `None` where there is no shared state.
     pub shared: Option<SharedSeen>,
     /// The transmitters of security events.
     pub signals: Vec<StreamSeen>,
+    /// What is signed for upstreams, where something is.
+    pub minted: Option<MintSeen>,
+    /// The status lists of each issuer's tokens, where they are honoured.
+    pub status_lists: Vec<StatusListsSeen>,
     /// How many judgements are remembered.
     pub remembered_judgements: u64,
     /// How many decisions shadow policies or a candidate bundle would have made otherwise, since the start.
@@ -113,9 +119,10 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     register_keys(meter, observer);
     register_bundle(meter, observer);
     revocations::register(meter, observer);
-    minted::register(meter, observer);
     shared::register(meter, observer);
     signals::register(meter, observer);
+    minted::register(meter, observer);
+    status_lists::register(meter, observer);
 }
 
 fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
@@ -161,7 +168,12 @@ fn register_numbers(meter: &Meter, observer: &Arc<Observer>) {
 
 fn register_counts(meter: &Meter, observer: &Arc<Observer>) {
     type Count = (&'static str, &'static str, fn(&Observation) -> u64);
-    let counts: [Count; 3] = [
+    let counts: [Count; 4] = [
+        (
+            "cardea.token.verifications",
+            "Credentials that were verified, because nothing was remembered of them.",
+            |seen| seen.judged_tokens,
+        ),
         (
             "cardea.bundle.reload.failures",
             "Reloads of the bundle that failed.",

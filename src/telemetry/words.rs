@@ -28,6 +28,7 @@ pub(super) fn own_trouble(decision: &Decision) -> Option<&'static str> {
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
         | Reason::MintFailed
+        | Reason::StatusUnavailable
         | Reason::Internal => true,
         Reason::AmbiguousPath(_)
         | Reason::AmbiguousQuery(_)

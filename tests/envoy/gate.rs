@@ -40,13 +40,13 @@ pub(crate) struct Clusters {
     pub(crate) recorder: u16,
     pub(crate) upstream: u16,
     pub(crate) otlp: u16,
+    /// Behind a hop that writes whose certificate it saw, and behind one that appends that.
+    pub(crate) behind_hop: u16,
+    pub(crate) behind_appending_hop: u16,
     /// Where the keys are published that sign for upstreams.
     pub(crate) keys: u16,
     /// The socket of the service's own sidecar.
     pub(crate) sidecar: PathBuf,
-    /// Behind a hop that writes whose certificate it saw, and behind one that appends that.
-    pub(crate) behind_hop: u16,
-    pub(crate) behind_appending_hop: u16,
 }
 
 /// Where the connections of the edge come from, and those of an edge that is configured nowhere.

@@ -76,7 +76,7 @@ pub(crate) struct House {
     envoy: Envoy,
     edge: Envoy,
     runtime: Runtime,
-    _apps: Vec<App>,
+    _apps: [App; 7],
 }
 
 /// The house. Whoever asks first starts it.
@@ -131,14 +131,11 @@ impl House {
         let socket = folder.join("cardea.sock");
         unix.listen.address = ListenAddress::Unix(socket.clone());
         unix.answer.credential = Credential::Remove;
-        sign(&mut unix);
         let hop = behind(&main, false);
         let appending = behind(&main, true);
-        let all = [main, no_keys, own_error, tls, unix, hop, appending];
-        let apps: Vec<App> = all
-            .iter()
-            .map(|config| App::start(config).unwrap())
-            .collect();
+        sign(&mut unix);
+        let all = [&main, &no_keys, &own_error, &tls, &unix, &hop, &appending];
+        let apps = all.map(|config| App::start(config).unwrap());
         for (index, app) in apps.iter().enumerate() {
             let has_keys = index != 1 && index != 2;
             assert!(!has_keys || app.wait_until_ready(PATIENCE), "no keys");
@@ -152,10 +149,10 @@ impl House {
             recorder: recorder_port,
             upstream,
             otlp,
-            keys: apps[4].public_address().unwrap().port(),
-            sidecar: folder.join("sidecar.sock"),
             behind_hop: port(&apps[5]),
             behind_appending_hop: port(&apps[6]),
+            keys: apps[4].public_address().unwrap().port(),
+            sidecar: folder.join("sidecar.sock"),
         };
         let envoy = runtime.block_on(Envoy::start(&folder, &clusters, &papers));
         let edge = runtime.block_on(envoy.edge(&folder.join("edge"), &papers));
@@ -300,15 +297,6 @@ fn settings(bundle: &Path, keys: &str) -> Config {
     config
 }
 
-/// Signs what upstreams are told, and publishes the keys.
-fn sign(config: &mut Config) {
-    config.public.address = Some(([127, 0, 0, 1], 0).into());
-    config.mint = Some(cardea::mint::Settings {
-        issuer: "https://cardea.internal".to_owned(),
-        ..cardea::mint::Settings::default()
-    });
-}
-
 fn certificates(papers: &Papers) -> CertificateSettings {
     CertificateSettings {
         trust_domains: vec![TrustDomainSettings {
@@ -330,6 +318,15 @@ fn behind(main: &Config, last_of_several: bool) -> Config {
         ..ForwardedSettings::default()
     });
     config
+}
+
+/// Signs what upstreams are told, and publishes the keys.
+fn sign(config: &mut Config) {
+    config.public.address = Some(([127, 0, 0, 1], 0).into());
+    config.mint = Some(cardea::mint::Settings {
+        issuer: "https://cardea.internal".to_owned(),
+        ..cardea::mint::Settings::default()
+    });
 }
 
 fn tls_settings(papers: &Papers) -> TlsSettings {

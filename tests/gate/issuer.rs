@@ -322,6 +322,7 @@ impl Shared {
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push(path.clone());
+        // Closing a connection with something unread takes the answer back.
         let body = body(&head, &mut stream)?;
         *self.heard.lock().unwrap() += &(head + &body);
         match self.next_reply(&path).unwrap_or(Reply::Status(404)) {

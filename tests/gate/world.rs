@@ -205,6 +205,11 @@ impl World {
         channel(self.app().check_address()).await
     }
 
+    /// A client with a connection of its own, for [`World::wait`].
+    pub(crate) async fn connect(&self) -> AuthorizationClient<Channel> {
+        connect(self.app().check_address()).await
+    }
+
     /// A client that many tasks may use at once.
     pub(crate) fn client(&self) -> AuthorizationClient<Channel> {
         self.client.clone()

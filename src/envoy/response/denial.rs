@@ -220,6 +220,7 @@ fn sentence(reason: &Reason) -> &'static str {
         | Reason::KeysUnavailable
         | Reason::IntrospectionUnavailable
         | Reason::MintFailed
+        | Reason::StatusUnavailable
         | Reason::Internal => "no decision can be made right now",
     }
 }

@@ -140,6 +140,7 @@ fn table() -> Vec<(Reason, i32, i32)> {
         (Reason::KeysUnavailable, 503, 14),
         (Reason::IntrospectionUnavailable, 503, 14),
         (Reason::MintFailed, 503, 14),
+        (Reason::StatusUnavailable, 503, 14),
         (Reason::Internal, 503, 14),
     ]
 }

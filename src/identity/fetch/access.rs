@@ -14,7 +14,7 @@ use super::{FetchError, builder, read_file, root_cause};
 use crate::model::SecretRef;
 
 /// How one issuer's keys are asked for.
-pub(super) struct Access {
+pub(in crate::identity) struct Access {
     shared: Client,
     authority: Option<Authority>,
     token: Option<SecretRef>,
@@ -29,7 +29,7 @@ struct Authority {
 
 impl Access {
     /// `shared` serves where the system's authorities are believed.
-    pub(super) fn new(settings: &IssuerSettings, shared: Client) -> Self {
+    pub(in crate::identity) fn new(settings: &IssuerSettings, shared: Client) -> Self {
         Self {
             shared,
             authority: settings.ca_file.clone().map(|file| Authority {

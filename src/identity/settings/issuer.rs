@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::fetch::key_url;
-use super::{Found, ZERO, plain, seconds};
+use super::{Found, StatusListSettings, ZERO, plain, seconds};
 use crate::model::{Period, SecretRef, without_query};
 
 /// One issuer of bearer tokens (JWT, RFC 7519; access tokens by RFC 9068).
@@ -65,6 +65,8 @@ pub struct IssuerSettings {
     pub mfa_methods: Vec<String>,
     /// The `acr` values that say the same.
     pub mfa_classes: Vec<String>,
+    /// Whether the issuer's status lists are honoured. Without this section the status of its tokens is not looked at.
+    pub status_lists: Option<StatusListSettings>,
 }
 
 impl Default for IssuerSettings {
@@ -92,6 +94,7 @@ impl Default for IssuerSettings {
             amr_levels: BTreeMap::new(),
             mfa_methods: vec!["mfa".into()],
             mfa_classes: Vec::new(),
+            status_lists: None,
         }
     }
 }
@@ -237,6 +240,12 @@ impl IssuerSettings {
         found.texts("token_types", &self.token_types);
         self.check_keys(found);
         self.check_times(found);
+        if let Some(lists) = &self.status_lists {
+            let place = format!("{}.status_lists", found.place);
+            let outer = std::mem::replace(&mut found.place, place);
+            lists.check(found, self);
+            found.place = outer;
+        }
     }
 
     /// What concerns those who hold its tokens, however these are proven.
