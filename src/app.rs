@@ -128,11 +128,7 @@ impl App {
             events: signals::taker(&signals),
             key_set: pipeline.mint.as_ref().map(minted::key_set),
         };
-        let public = background.block_on(Public::bind(&config.public, services))?;
-        let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
-        if let Some(public) = public {
-            background.spawn(public.serve(closing.clone()));
-        }
+        let public_address = open(config, services, &background, &closing)?;
         for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
             .into_iter()
             .flatten()
@@ -269,6 +265,21 @@ pub fn staging(config: &Config, clock: Arc<dyn Clock>) -> Result<Staging, Vec<Pr
         status: response::http_status,
         clock,
     })
+}
+
+/// Serves the public endpoint, where the settings name one. Its address.
+fn open(
+    config: &Config,
+    services: Services,
+    background: &Runtime,
+    closing: &CancellationToken,
+) -> Result<Option<SocketAddr>, Vec<Problem>> {
+    let public = background.block_on(Public::bind(&config.public, services))?;
+    let address = public.as_ref().and_then(|public| public.local_addr().ok());
+    if let Some(public) = public {
+        background.spawn(public.serve(closing.clone()));
+    }
+    Ok(address)
 }
 
 fn background_runtime() -> Result<Runtime, Vec<Problem>> {
