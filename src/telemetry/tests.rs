@@ -414,42 +414,9 @@ async fn a_forbid_in_error_is_counted() {
     assert!(text.contains(r#"cardea_policy_errors_total{effect="permit"} 0"#));
 }
 
-#[tokio::test]
-async fn each_transmitter_of_security_events_has_its_own_series() {
-    let telemetry = start(&settings(None));
-    assert!(telemetry.observe(|| Observation {
-        signals: vec![StreamSeen {
-            transmitter: "idp".into(),
-            events: vec![("session-revoked", "applied", 6)],
-            verified: Some(Duration::from_secs(11)),
-            alive: Some(false),
-            enabled: true,
-            polled: Some(Duration::from_secs(12)),
-            poll_failures: Some(5),
-            keys_age: Some(Duration::from_secs(13)),
-        }],
-        ..Observation::default()
-    }));
-    let text = telemetry.render();
-    for line in [
-        r#"cardea_signals_total{event="session-revoked",outcome="applied",transmitter="idp"} 6"#,
-        r#"cardea_signals_stream_verified_age_seconds{transmitter="idp"} 11"#,
-        r#"cardea_signals_stream_alive{transmitter="idp"} 0"#,
-        r#"cardea_signals_stream_enabled{transmitter="idp"} 1"#,
-        r#"cardea_signals_poll_age_seconds{transmitter="idp"} 12"#,
-        r#"cardea_signals_poll_failures_total{transmitter="idp"} 5"#,
-        r#"cardea_signals_keys_age_seconds{transmitter="idp"} 13"#,
-    ] {
-        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
-    }
-}
-
-#[tokio::test]
-async fn gauges_ask_the_application() {
-    let telemetry = start(&settings(None));
-    assert!(!telemetry.render().contains("cardea_bundle_info"));
-    assert!(!telemetry.render().contains("cardea_mint"));
-    assert!(telemetry.observe(|| Observation {
+/// An observation in which everything has a value of its own.
+fn everything_seen() -> Observation {
+    Observation {
         ready: true,
         keys: vec![IssuerKeys {
             issuer: "https://id.example".into(),
@@ -480,6 +447,16 @@ async fn gauges_ask_the_application() {
             received: 3,
             dropped: vec![("version", 4)],
         }),
+        signals: vec![StreamSeen {
+            transmitter: "idp".into(),
+            events: vec![("session-revoked", "applied", 6)],
+            verified: Some(Duration::from_secs(11)),
+            alive: Some(false),
+            enabled: true,
+            polled: Some(Duration::from_secs(12)),
+            poll_failures: Some(5),
+            keys_age: Some(Duration::from_secs(13)),
+        }],
         minted: Some(MintSeen {
             signed: 6,
             failures: vec![("too_long", 2)],
@@ -497,8 +474,15 @@ async fn gauges_ask_the_application() {
         shadow_disagreements: 1,
         shadow_dropped: 2,
         observed_operations: 4,
-        signals: Vec::new(),
-    }));
+    }
+}
+
+#[tokio::test]
+async fn gauges_ask_the_application() {
+    let telemetry = start(&settings(None));
+    assert!(!telemetry.render().contains("cardea_bundle_info"));
+    assert!(!telemetry.render().contains("cardea_mint"));
+    assert!(telemetry.observe(everything_seen));
     assert!(!telemetry.observe(Observation::default));
     let text = telemetry.render();
     for line in [
@@ -529,6 +513,13 @@ async fn gauges_ask_the_application() {
         "cardea_revocations_refused_total 1",
         "cardea_revocations_unsaved 1",
         "cardea_observed_operations 4",
+        r#"cardea_signals_total{event="session-revoked",outcome="applied",transmitter="idp"} 6"#,
+        r#"cardea_signals_stream_verified_age_seconds{transmitter="idp"} 11"#,
+        r#"cardea_signals_stream_alive{transmitter="idp"} 0"#,
+        r#"cardea_signals_stream_enabled{transmitter="idp"} 1"#,
+        r#"cardea_signals_poll_age_seconds{transmitter="idp"} 12"#,
+        r#"cardea_signals_poll_failures_total{transmitter="idp"} 5"#,
+        r#"cardea_signals_keys_age_seconds{transmitter="idp"} 13"#,
         "cardea_mint_tokens_total 6",
         r#"cardea_mint_failures_total{why="too_long"} 2"#,
         "cardea_mint_cache_entries 5",
