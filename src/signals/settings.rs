@@ -17,6 +17,10 @@ use crate::model::{Period, Problem, SecretRef, remote_url};
 pub struct Settings {
     /// The transmitters. With none, no event is received.
     pub transmitters: Vec<TransmitterSettings>,
+    /// Whether events may be taken although nothing keeps them: with `true`, `identity.revocation.file` need not be set, and
+    /// without that file a restart forgets every event, also those that transmitters were told are taken. They do not send
+    /// them again.
+    pub memory_only: bool,
 }
 
 /// One transmitter of security events.

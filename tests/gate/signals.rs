@@ -15,7 +15,7 @@ use crate::world::{Setup, World, eventually, http_get, start};
 /// A Cardea that hears these transmitters.
 fn hearing(setup: &mut Setup, transmitters: &[Value]) {
     setup.settings["public"] = json!({ "address": "127.0.0.1:0" });
-    setup.settings["signals"] = json!({ "transmitters": transmitters });
+    setup.settings["signals"] = json!({ "transmitters": transmitters, "memory_only": true });
 }
 
 fn world(transmitters: &[Value]) -> World {
@@ -732,13 +732,20 @@ fn a3_events_are_counted_and_logged_without_a_word_of_them() {
 fn settings_that_could_not_work_stop_the_start() {
     let transmitter = Transmitter::start();
     let mut setup = Setup::new();
-    setup.settings["signals"] = json!({ "transmitters": [transmitter.settings("idp")] });
+    setup.settings["signals"] =
+        json!({ "transmitters": [transmitter.settings("idp")], "memory_only": true });
     let problems = start(&setup.settings).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(
         problems[0].message.contains("public.address"),
         "{problems:?}"
     );
+    hearing(&mut setup, &[transmitter.settings("idp")]);
+    setup.settings["signals"]["memory_only"] = false.into();
+    let problems = start(&setup.settings).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(told.contains("identity.revocation.file"), "{told}");
     let mut one = transmitter.settings("idp");
     one["push"] = json!({ "authorization": { "env": "CARDEA_NO_SUCH_VARIABLE" } });
     hearing(&mut setup, &[one]);
