@@ -93,9 +93,13 @@ impl Default for TransmitterSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PushSettings {
-    /// The whole value of `Authorization` that the transmitter was told to send. It is read at start. Without it, the
-    /// signature of an event alone says whose it is.
+    /// The whole value of `Authorization` that the transmitter was told to send. It is read at start. Must be set, unless
+    /// `unauthenticated` is.
     pub authorization: Option<SecretRef>,
+    /// Whether anybody may send events, where `authorization` is not set: the signature of an event alone says then whose
+    /// it is. Strangers can then have signatures checked, two at once at most; whatever comes meanwhile, the transmitter's own
+    /// events included, is answered with 503 and has to be sent again.
+    pub unauthenticated: bool,
 }
 
 /// How events are fetched.
@@ -238,6 +242,13 @@ impl TransmitterSettings {
         found.between("clock_skew", self.clock_skew, Duration::ZERO, seconds(300));
         if self.push.is_none() && self.poll.is_none() {
             found.say("push", "or `poll` must be set, or no event arrives");
+        }
+        if let Some(push) = &self.push
+            && push.authorization.is_none()
+            && !push.unauthenticated
+        {
+            let what = "must be set, or `push.unauthenticated` must be true: anybody can then have signatures checked";
+            found.say("push.authorization", what);
         }
         if let Some(poll) = &self.poll {
             poll.check(found);
@@ -387,7 +398,7 @@ mod tests {
     #[test]
     fn the_smallest_settings_have_no_problem() {
         let settings = settings(
-            "transmitters: [{name: idp, issuer: 'https://idp.example', audiences: [a], push: {}}]",
+            "transmitters: [{name: idp, issuer: 'https://idp.example', audiences: [a], push: {unauthenticated: true}}]",
         );
         assert_eq!(told(&settings, true), "");
         assert_eq!(
@@ -428,6 +439,7 @@ mod tests {
             "[1].name` must be",
             "[1].audiences` must be 1",
             "[1].push` needs `public.address`",
+            "[1].push.authorization` must be set, or `push.unauthenticated`",
             "[1].keys.jwks_url` must be https",
             "[1].algorithms` must",
             "[1].ca_file` must",

@@ -283,7 +283,7 @@ fn j17_an_event_is_no_access_token_and_an_access_token_is_no_event() {
     // The issuer of the tokens transmits events too, with the same key and for the same audience.
     let world = World::with(|setup| {
         let one = json!({
-            "name": "idp", "issuer": ISSUER, "audiences": [AUDIENCE], "push": {},
+            "name": "idp", "issuer": ISSUER, "audiences": [AUDIENCE], "push": { "unauthenticated": true },
             "keys": { "jwks_url": setup.issuer.url("/jwks") },
         });
         hearing(setup, &[one]);
@@ -328,7 +328,7 @@ fn two_transmitters_cannot_speak_for_each_other() {
     // The other's event at the own path: by its own name, by the own name, and with the own name's key id.
     assert_eq!(
         world.push("own", &other.revoked("alice")),
-        (400, "authentication_failed".to_owned())
+        (400, "invalid_issuer".to_owned())
     );
     let claims = own.claims(&format!("{CAEP}session-revoked"), json!({}), json!({}));
     assert_eq!(
@@ -341,7 +341,7 @@ fn two_transmitters_cannot_speak_for_each_other() {
     );
     assert_eq!(
         world.push("other", &own.revoked("alice")),
-        (400, "authentication_failed".to_owned())
+        (400, "invalid_issuer".to_owned())
     );
     assert_eq!(
         world.push("other", &other.revoked("alice")),
@@ -467,7 +467,10 @@ fn a_thousand_events_at_once_are_all_in_force() {
         settings["poll"].clone(),
         json!({ "max_events": 1000, "timeout": "20s" }),
     );
-    let settings = changed(settings, json!({ "poll": poll, "push": {} }));
+    let secret = place.path("secret");
+    std::fs::write(&secret, "Bearer many").unwrap();
+    let push = json!({ "authorization": { "file": secret } });
+    let settings = changed(settings, json!({ "poll": poll, "push": push }));
     let world = place.open(&[settings]);
     let sets: Vec<String> = (0..MANY)
         .map(|n| transmitter.revoked(&format!("pushed-{n}")))
@@ -481,7 +484,7 @@ fn a_thousand_events_at_once_are_all_in_force() {
                         to: address,
                         name: "idp",
                         content_type: "application/secevent+jwt",
-                        authorization: None,
+                        authorization: Some("Bearer many"),
                     };
                     assert_eq!(push.send(set).0, 202);
                 }
@@ -746,6 +749,13 @@ fn settings_that_could_not_work_stop_the_start() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     let told = problems[0].to_string();
     assert!(told.contains("identity.revocation.file"), "{told}");
+    let mut one = transmitter.settings("idp");
+    one["push"] = json!({});
+    hearing(&mut setup, &[one]);
+    let problems = start(&setup.settings).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(told.contains("push.authorization"), "{told}");
     let mut one = transmitter.settings("idp");
     one["push"] = json!({ "authorization": { "env": "CARDEA_NO_SUCH_VARIABLE" } });
     hearing(&mut setup, &[one]);
