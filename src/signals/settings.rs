@@ -137,7 +137,8 @@ pub struct VerificationSettings {
     /// The stream's id at the transmitter. Must be set.
     pub stream_id: String,
     /// Where to ask: `https`, or `http` on a loopback address. Without it, the transmitter's
-    /// `/.well-known/ssf-configuration` says (`verification_endpoint`).
+    /// `/.well-known/ssf-configuration` says (`verification_endpoint`), if that is at the origin of `issuer` or of
+    /// `poll.url`: `token` is shown to no other server.
     pub endpoint: Option<String>,
     /// How often to ask. `1s` to `7d`; transmitters may refuse what is more often than their `min_verification_interval`.
     pub interval: Period,
