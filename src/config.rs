@@ -134,6 +134,7 @@ impl Config {
                 "set `identity.revocation.file`, or `signals.memory_only: true` if events may be forgotten",
             ));
         }
+        problems.extend(self.signals.problems_of_subjects(&self.identity.vouching()));
         problems
     }
 

@@ -226,3 +226,45 @@ fn events_that_a_restart_would_forget_are_not_taken_unless_the_settings_say_so()
     let nobody = Config::parse("signals: { transmitters: [] }").unwrap();
     assert_eq!(nobody.problems(), []);
 }
+
+#[test]
+fn a_transmitter_speaks_of_nobody_whose_credentials_are_not_accepted() {
+    let told = |identity: &str, transmitter: &str| {
+        let text = format!(
+            "identity: {{ revocation: {{ file: revoked.jsonl }}, {identity} }}
+signals:
+  transmitters:
+    - {{ name: idp, issuer: 'https://idp.example', audiences: [a], poll: {{ url: 'https://idp.example/poll' }}, {transmitter} }}
+"
+        );
+        let problems = Config::parse(&text).unwrap().problems();
+        let problems = problems.iter().map(ToString::to_string);
+        problems.collect::<Vec<_>>()
+    };
+    let idp = "issuers: [{ issuer: 'https://idp.example', audiences: [a] }]";
+    assert_eq!(told(idp, ""), Vec::<String>::new());
+    for (identity, transmitter, unknown) in [
+        ("", "", "https://idp.example"),
+        (
+            idp,
+            "subject_issuers: ['https://idp.example/']",
+            "https://idp.example/",
+        ),
+        (
+            idp,
+            "subject_issuers: ['https://idp.example', 'https://other.example']",
+            "https://other.example",
+        ),
+    ] {
+        let problems = told(identity, transmitter);
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        let expected = format!("`signals.transmitters[0]` speaks of subjects of \"{unknown}\"");
+        assert!(problem.contains(&expected), "{problem}");
+        assert!(problem.contains("set `subject_issuers`"), "{problem}");
+    }
+    let certificates = "certificates: { validated_elsewhere: true, trust_domains: [{ name: example.org }], names: [{ issuer: devices }] }";
+    let both = "subject_issuers: ['spiffe://example.org', devices]";
+    assert_eq!(told(certificates, both), Vec::<String>::new());
+}

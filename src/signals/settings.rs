@@ -49,7 +49,8 @@ pub struct TransmitterSettings {
     pub poll: Option<PollSettings>,
     /// That it is asked, from time to time, to show that events arrive.
     pub verification: Option<VerificationSettings>,
-    /// The issuers whose subjects it may speak of. By default its own `issuer`, and nobody else's.
+    /// The issuers whose subjects it may speak of, by default its own `issuer` and nobody else's. Each must be one whose
+    /// credentials `identity` accepts, to the letter (`spiffe://DOMAIN` for a trust domain), or events would revoke nobody.
     pub subject_issuers: Vec<String>,
     /// Issuers that its events call otherwise than tokens do: the name in events, and the name in tokens.
     pub issuer_names: BTreeMap<String, String>,
@@ -224,6 +225,26 @@ impl Settings {
             }
         }
         found.problems
+    }
+}
+
+impl Settings {
+    /// Which events could revoke nobody: `believed` are the issuers of all credentials that may be accepted.
+    #[must_use]
+    pub fn problems_of_subjects(&self, believed: &[String]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, transmitter) in self.transmitters.iter().enumerate() {
+            let named = transmitter.subject_issuers();
+            for issuer in named.iter().filter(|issuer| !believed.contains(issuer)) {
+                let message = format!(
+                    "`signals.transmitters[{index}]` speaks of subjects of {issuer:?}, whose credentials `identity` does not accept: its events would revoke nobody"
+                );
+                problems.push(Problem::new(message).hint(
+                    "set `subject_issuers` to the issuers that tokens name, to the letter; `issuer_names` translates those that events name",
+                ));
+            }
+        }
+        problems
     }
 }
 

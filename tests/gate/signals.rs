@@ -323,7 +323,14 @@ fn two_transmitters_cannot_speak_for_each_other() {
         other.settings("other"),
         json!({ "subject_issuers": ["https://other.example.com"] }),
     );
-    let world = world(&[own.settings("own"), other_settings]);
+    let world = World::with(|setup| {
+        let mut issuer = setup.settings["identity"]["issuers"][0].clone();
+        issuer["issuer"] = "https://other.example.com".into();
+        let issuers = setup.settings["identity"]["issuers"].as_array_mut();
+        issuers.unwrap().push(issuer);
+        hearing(setup, &[own.settings("own"), other_settings]);
+    });
+    let world = keyed(world);
     let token = world.key.token();
     // The other's event at the own path: by its own name, by the own name, and with the own name's key id.
     assert_eq!(
