@@ -27,8 +27,8 @@ use super::settings::{Action, TransmitterSettings};
 use super::subject::{Lost, Subjects};
 use super::verify::Stream;
 use crate::identity::{
-    Applied, Event as Revocation, NotApplied, Party, PartyAnswer, PartySettings, Question,
-    RevocationKind, RevocationSource, Revocations, Saved, Target, Unbelieved,
+    Applied, Event as Revocation, NoAnswer, NotApplied, Party, PartyAnswer, PartySettings,
+    Question, RevocationKind, RevocationSource, Revocations, Saved, Target, Unbelieved,
 };
 use crate::model::{Clock, Problem, SecretRef};
 
@@ -183,18 +183,19 @@ impl Transmitter {
     /// Asks one of the transmitter's servers, with the token of the settings: time and length of the answer are bounded.
     ///
     /// # Errors
-    /// A sentence for operators, where there is no answer to read.
+    /// [`NoAnswer`] where there is no answer to read.
     pub(super) async fn ask(
         &self,
         url: &Url,
         body: &Value,
         (timeout, longest): (Duration, usize),
-    ) -> Result<PartyAnswer, String> {
+    ) -> Result<PartyAnswer, NoAnswer> {
         let place = self.settings.token.clone();
         let read = move || place.as_ref().map(SecretRef::resolve).transpose();
         let token = tokio::task::spawn_blocking(read).await;
-        let token = token.map_err(|_| "the token cannot be read".to_owned())?;
-        let token = token.map_err(|error| error.to_string())?;
+        let unread = |_| NoAnswer::Failed("the token cannot be read".to_owned());
+        let token = token.map_err(unread)?;
+        let token = token.map_err(|error| NoAnswer::Failed(error.to_string()))?;
         let question = Question {
             url,
             token: token.as_ref(),

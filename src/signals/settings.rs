@@ -109,13 +109,16 @@ pub struct PushSettings {
 pub struct PollSettings {
     /// Where: the stream's `delivery.endpoint_url`. `https`, or `http` on a loopback address. Must be set.
     pub url: String,
-    /// How long to wait after an answer that held nothing new. `100ms` to `1h`.
+    /// How long to wait after an answer that held nothing new. `100ms` to `1h`. With `long_poll` at most `1s` is waited: the
+    /// transmitter has waited already.
     pub interval: Period,
-    /// Whether the transmitter may hold its answer back until there are events.
+    /// Whether the transmitter may hold its answer back until there are events. If it does so for longer than `timeout`, that
+    /// counts as an answer without events.
     pub long_poll: bool,
     /// How many events to ask for at once. At most 1000.
     pub max_events: u16,
-    /// How long one question may take. `100ms` to `5m`.
+    /// How long one question may take. `100ms` to `5m`. With `long_poll` it should be longer than the transmitter holds its
+    /// answers back, and is how long a server that is reached and says nothing goes unnoticed as such: `verification` notices.
     pub timeout: Period,
 }
 

@@ -166,7 +166,8 @@ async fn round(transmitter: &Transmitter, settings: &VerificationSettings) -> Re
         return Err("the system has no random bytes".to_owned());
     };
     let body = json!({ "stream_id": settings.stream_id, "state": word });
-    let answer = transmitter.ask(&url, &body, (PATIENCE, LONGEST)).await?;
+    let answer = transmitter.ask(&url, &body, (PATIENCE, LONGEST)).await;
+    let answer = answer.map_err(|why| why.to_string())?;
     if !matches!(answer.status, 200 | 202 | 204) {
         return Err(format!(
             "the request for a verification event is answered with status {}",

@@ -549,6 +549,34 @@ fn a_poll_endpoint_that_misbehaves_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_transmitter_that_holds_its_answers_back_is_well_and_asked_again() {
+    let transmitter = Transmitter::start();
+    let mut settings = polled(&transmitter);
+    settings["poll"]["long_poll"] = true.into();
+    settings["poll"]["timeout"] = "300ms".into();
+    transmitter.behave(Manner::Hang);
+    let world = world(&[settings]);
+    eventually("it is asked again", || transmitter.polls() > 2);
+    let failures = || {
+        world
+            .metrics()
+            .sum("cardea_signals_poll_failures_total", &[])
+    };
+    assert!(failures() < 0.5, "{}", failures());
+    let age = "cardea_signals_poll_age_seconds{";
+    assert!(world.metrics().0.contains(age), "as after an answer");
+    let jti = transmitter.hold(&transmitter.revoked("mallory"));
+    transmitter.behave(Manner::Good);
+    eventually("it goes on", || transmitter.acknowledged(&jti));
+    world.present(&token(&world, "mallory")).assert_invalid();
+    transmitter.behave(Manner::Drip);
+    eventually("an answer that comes to no end is a failure", || {
+        failures() > 0.5
+    });
+    world.get("/v1/orders").passed();
+}
+
+#[test]
 fn a_transmitter_that_never_forgets_is_not_asked_without_end() {
     let transmitter = Transmitter::start();
     let mut settings = polled(&transmitter);
