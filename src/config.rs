@@ -86,7 +86,7 @@ impl Config {
             envoy::problems_between(&self.request, &self.listen),
             self.identity.problems(),
             self.state.problems(),
-            self.signals.problems(self.public.address.is_some()),
+            self.signals_problems(),
             self.context.problems(),
             self.decisions.problems(),
             self.answer.problems(),
@@ -121,6 +121,20 @@ impl Config {
                 "set `public.address`, where the key set is served, or keep the keys in `mint.keys.directory`",
             ));
         }
+        problems
+    }
+
+    /// What is wrong with the section `signals`, also beside others.
+    fn signals_problems(&self) -> Vec<Problem> {
+        let mut problems = self.signals.problems(self.public.address.is_some());
+        let heard = !self.signals.transmitters.is_empty();
+        if heard && self.identity.revocation.file.is_none() && !self.signals.memory_only {
+            let message = "`signals.transmitters` are told that events are taken, and a restart would forget these: `identity.revocation.file` is not set";
+            problems.push(Problem::new(message).hint(
+                "set `identity.revocation.file`, or `signals.memory_only: true` if events may be forgotten",
+            ));
+        }
+        problems.extend(self.signals.problems_of_subjects(&self.identity.vouching()));
         problems
     }
 

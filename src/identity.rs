@@ -107,7 +107,7 @@ pub use basic::hash_password;
 pub use cache::{Figures, Known};
 pub use crypto::install_crypto;
 pub use keys::KeySetStatus;
-pub use party::{Answer as PartyAnswer, Party, PartySettings, Question};
+pub use party::{Answer as PartyAnswer, NoAnswer, Party, PartySettings, Question};
 pub use revocation::{
     Applied, Change, Event, Kind as RevocationKind, Lives, NotApplied, RevocationFigures,
     Revocations, Saved, Source as RevocationSource, Target,

@@ -141,7 +141,8 @@ impl Signals {
         all.any(|transmitter| transmitter.settings().push.is_some())
     }
 
-    /// Takes what was pushed, or not. Once it says so, the event is in force and would survive a restart.
+    /// Takes what was pushed, or not. Once it says so, the event is in force; it survives a restart where revocations are
+    /// kept in a file, and without one only as long as this process lives, which the settings have to allow.
     pub async fn push(&self, pushed: Pushed<'_>) -> Told {
         let named = |transmitter: &&Arc<Transmitter>| {
             transmitter.name() == pushed.transmitter && transmitter.settings().push.is_some()

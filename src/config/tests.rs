@@ -192,3 +192,79 @@ fn cardea_has_the_name_of_nobody_whose_word_it_takes() {
         assert!(problems.iter().any(told), "{believed}: {problems:?}");
     }
 }
+
+/// A transmitter that speaks of an issuer that is believed.
+fn heard(identity: &str, signals: &str) -> Vec<Problem> {
+    let text = format!(
+        "public: {{ address: '127.0.0.1:0' }}
+identity:
+  issuers: [{{ issuer: 'https://idp.example', audiences: [a] }}]
+  {identity}
+signals:
+  transmitters:
+    - {{ name: idp, issuer: 'https://idp.example', audiences: [a], poll: {{ url: 'https://idp.example/poll' }} }}
+  {signals}
+"
+    );
+    Config::parse(&text).unwrap().problems()
+}
+
+#[test]
+fn events_that_a_restart_would_forget_are_not_taken_unless_the_settings_say_so() {
+    let problems = heard("", "");
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:?}");
+    };
+    let told = problem.to_string();
+    assert!(
+        told.contains("`identity.revocation.file` is not set"),
+        "{told}"
+    );
+    assert!(told.contains("`signals.memory_only: true`"), "{told}");
+    assert_eq!(heard("", "memory_only: true"), []);
+    assert_eq!(heard("revocation: { file: revoked.jsonl }", ""), []);
+    let nobody = Config::parse("signals: { transmitters: [] }").unwrap();
+    assert_eq!(nobody.problems(), []);
+}
+
+#[test]
+fn a_transmitter_speaks_of_nobody_whose_credentials_are_not_accepted() {
+    let told = |identity: &str, transmitter: &str| {
+        let text = format!(
+            "identity: {{ revocation: {{ file: revoked.jsonl }}, {identity} }}
+signals:
+  transmitters:
+    - {{ name: idp, issuer: 'https://idp.example', audiences: [a], poll: {{ url: 'https://idp.example/poll' }}, {transmitter} }}
+"
+        );
+        let problems = Config::parse(&text).unwrap().problems();
+        let problems = problems.iter().map(ToString::to_string);
+        problems.collect::<Vec<_>>()
+    };
+    let idp = "issuers: [{ issuer: 'https://idp.example', audiences: [a] }]";
+    assert_eq!(told(idp, ""), Vec::<String>::new());
+    for (identity, transmitter, unknown) in [
+        ("", "", "https://idp.example"),
+        (
+            idp,
+            "subject_issuers: ['https://idp.example/']",
+            "https://idp.example/",
+        ),
+        (
+            idp,
+            "subject_issuers: ['https://idp.example', 'https://other.example']",
+            "https://other.example",
+        ),
+    ] {
+        let problems = told(identity, transmitter);
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        let expected = format!("`signals.transmitters[0]` speaks of subjects of \"{unknown}\"");
+        assert!(problem.contains(&expected), "{problem}");
+        assert!(problem.contains("set `subject_issuers`"), "{problem}");
+    }
+    let certificates = "certificates: { validated_elsewhere: true, trust_domains: [{ name: example.org }], names: [{ issuer: devices }] }";
+    let both = "subject_issuers: ['spiffe://example.org', devices]";
+    assert_eq!(told(certificates, both), Vec::<String>::new());
+}

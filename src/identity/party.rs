@@ -55,6 +55,17 @@ pub struct Question<'a> {
     pub longest: usize,
 }
 
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// The server was reached, and said nothing in the time it was given.
+    #[error("`{0}` does not answer in time")]
+    Silent(String),
+    /// A sentence for operators. It holds no secret.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// What a server says.
 pub struct Answer {
     /// The HTTP status.
@@ -166,12 +177,12 @@ impl Party {
     /// bounded.
     ///
     /// # Errors
-    /// A sentence for operators, where there is no answer to read. It holds no secret.
-    pub async fn post(&self, question: Question<'_>) -> Result<Answer, String> {
+    /// [`NoAnswer`] where there is no answer to read.
+    pub async fn post(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
         let url = question.url;
         let broken = |error: reqwest::Error| {
             let cause = root_cause(&error.without_url());
-            format!("`{}` cannot be reached: {cause}", name(url))
+            NoAnswer::Failed(format!("`{}` cannot be reached: {cause}", name(url)))
         };
         let mut asked = self
             .client
@@ -185,16 +196,26 @@ impl Party {
         if let Some(token) = question.token {
             let value = format!("Bearer {}", token.expose_secret());
             let value = HeaderValue::try_from(value);
-            let mut value = value.map_err(|_| "the token is no text for a header".to_owned())?;
+            let unfit = |_| NoAnswer::Failed("the token is no text for a header".to_owned());
+            let mut value = value.map_err(unfit)?;
             value.set_sensitive(true);
             asked = asked.header(AUTHORIZATION, value);
         }
-        let answer = asked.send().await.map_err(broken)?;
+        let answer = asked.send().await.map_err(|error| {
+            if error.is_timeout() && !error.is_connect() {
+                NoAnswer::Silent(name(url))
+            } else {
+                broken(error)
+            }
+        })?;
         let status = answer.status().as_u16();
         let body = fetch::body(answer, question.longest)
             .await
             .map_err(broken)?;
-        let longer = || format!("`{}` answers with more than is read", name(url));
+        let longer = || {
+            let why = format!("`{}` answers with more than is read", name(url));
+            NoAnswer::Failed(why)
+        };
         Ok(Answer {
             status,
             body: body.ok_or_else(longer)?,

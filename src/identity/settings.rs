@@ -202,6 +202,16 @@ impl Settings {
         all.map(String::as_str).collect()
     }
 
+    /// The issuer of every credential that may be accepted, as revocations name it: everybody who is believed, and those by
+    /// whose certificates callers are known.
+    #[must_use]
+    pub fn vouching(&self) -> Vec<String> {
+        let certificates = self.certificates.iter();
+        let certificates = certificates.flat_map(CertificateSettings::vouching);
+        let believed = self.believed().into_iter().map(str::to_owned);
+        believed.chain(certificates).collect()
+    }
+
     /// The schemes that are configured, in the order in which they count.
     pub(super) fn schemes(&self) -> Vec<SchemeName> {
         let configured = |scheme: &SchemeName| match scheme {

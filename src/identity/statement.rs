@@ -102,6 +102,15 @@ impl Signer {
         if !is_media_type(token.media_type.as_deref(), expected.media_type) {
             return Err(Unbelieved::Type);
         }
+        // What costs nothing comes before what costs a key that may have to be fetched, and a signature.
+        let issuer = token.claims.get("iss").and_then(Value::as_str);
+        if self.issuer.is_some() && issuer != self.issuer.as_deref() {
+            return Err(Unbelieved::Issuer);
+        }
+        let ours = expected.audiences;
+        if ours.is_some_and(|ours| !is_for(token.claims.get("aud"), ours)) {
+            return Err(Unbelieved::Audience);
+        }
         let arrival = Arrival {
             at: now.0,
             started: now.1,
@@ -118,14 +127,6 @@ impl Signer {
         })?;
         if !key.verifies(token.algorithm, token.signed, token.signature) {
             return Err(Unbelieved::Signature);
-        }
-        let issuer = token.claims.get("iss").and_then(Value::as_str);
-        if self.issuer.is_some() && issuer != self.issuer.as_deref() {
-            return Err(Unbelieved::Issuer);
-        }
-        let ours = expected.audiences;
-        if ours.is_some_and(|ours| !is_for(token.claims.get("aud"), ours)) {
-            return Err(Unbelieved::Audience);
         }
         Ok(Statement {
             claims: token.claims,

@@ -15,6 +15,7 @@ use url::Url;
 use super::backoff::{Backoff, spread};
 use super::receiver::{Refused, Taken, Transmitter};
 use super::settings::PollSettings;
+use crate::identity::NoAnswer;
 use crate::model::{json, remote_url};
 
 /// The longest event, in bytes.
@@ -86,11 +87,11 @@ pub(super) async fn keep_polling(transmitter: Arc<Transmitter>, settings: PollSe
                         "security events are fetched again"
                     );
                 }
-                let more = told.more;
-                let news = take(&transmitter, told.sets, usize::from(settings.max_events)).await;
-                // What was taken is said at once, and what is left fetched; but not for ever in a circle.
-                let at_once = news.fresh && (more || !news.said.is_empty());
-                said = news.said;
+                let at_once = match told {
+                    Some(told) => heard(&transmitter, told, (&settings, &mut said)).await,
+                    // Nobody knows whether it heard what was said: it is said again.
+                    None => false,
+                };
                 if at_once {
                     Duration::ZERO
                 } else {
@@ -106,6 +107,20 @@ pub(super) async fn keep_polling(transmitter: Arc<Transmitter>, settings: PollSe
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Takes what an answer holds, and notes what to say of it. Whether to ask again at once: what was taken is to be said, and
+/// what is left fetched; but not for ever in a circle.
+async fn heard(
+    transmitter: &Arc<Transmitter>,
+    told: Told,
+    (settings, said): (&PollSettings, &mut Said),
+) -> bool {
+    let more = told.more;
+    let news = take(transmitter, told.sets, usize::from(settings.max_events)).await;
+    let at_once = news.fresh && (more || !news.said.is_empty());
+    *said = news.said;
+    at_once
 }
 
 fn rest(settings: &PollSettings) -> Duration {
@@ -141,22 +156,29 @@ impl Said {
     }
 }
 
+/// What it answers; `None` where it held its answer back until it was no longer waited for.
 async fn ask(
     transmitter: &Transmitter,
     (settings, url): (&PollSettings, &Url),
     said: &Said,
-) -> Result<Told, String> {
+) -> Result<Option<Told>, String> {
     let limits = (settings.timeout.0, LONGEST);
-    let answer = transmitter
-        .ask(url, &said.question(settings), limits)
-        .await?;
+    let question = said.question(settings);
+    let answer = match transmitter.ask(url, &question, limits).await {
+        Ok(answer) => answer,
+        // It may hold its answer back for longer than it is waited for.
+        Err(NoAnswer::Silent(_)) if settings.long_poll => return Ok(None),
+        Err(why) => return Err(why.to_string()),
+    };
     if answer.status != 200 {
         return Err(format!(
             "the question for events is answered with status {}",
             answer.status
         ));
     }
-    read(&answer.body).map_err(|why| format!("the answer to the question for events {why}"))
+    let told = read(&answer.body);
+    told.map(Some)
+        .map_err(|why| format!("the answer to the question for events {why}"))
 }
 
 fn read(body: &[u8]) -> Result<Told, String> {

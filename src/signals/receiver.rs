@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::events::{Effect, EventType, Signal, Since, Whom};
@@ -26,10 +27,13 @@ use super::settings::{Action, TransmitterSettings};
 use super::subject::{Lost, Subjects};
 use super::verify::Stream;
 use crate::identity::{
-    Applied, Event as Revocation, NotApplied, Party, PartyAnswer, PartySettings, Question,
-    RevocationKind, RevocationSource, Revocations, Saved, Target, Unbelieved,
+    Applied, Event as Revocation, NoAnswer, NotApplied, Party, PartyAnswer, PartySettings,
+    Question, RevocationKind, RevocationSource, Revocations, Saved, Target, Unbelieved,
 };
 use crate::model::{Clock, Problem, SecretRef};
+
+/// How many events are verified at once.
+const AT_ONCE: usize = 2;
 
 /// How many events are remembered, and for how long at least.
 const SEEN: (usize, Duration) = (20_000, Duration::from_secs(60 * 60));
@@ -47,6 +51,8 @@ pub(super) struct Transmitter {
     authorization: Option<blake3::Hash>,
     revocations: Arc<Revocations>,
     clock: Arc<dyn Clock>,
+    /// A place for each event that is being verified.
+    places: Semaphore,
     seen: Memory<()>,
     /// How many events were taken that had not been seen before.
     fresh: AtomicU64,
@@ -123,6 +129,7 @@ impl Transmitter {
             party,
             revocations,
             clock,
+            places: Semaphore::new(AT_ONCE),
             seen: Memory::new(SEEN.0, SEEN.1),
             fresh: AtomicU64::new(0),
             enabled: Memory::new(ENABLED.0, ENABLED.1),
@@ -176,18 +183,19 @@ impl Transmitter {
     /// Asks one of the transmitter's servers, with the token of the settings: time and length of the answer are bounded.
     ///
     /// # Errors
-    /// A sentence for operators, where there is no answer to read.
+    /// [`NoAnswer`] where there is no answer to read.
     pub(super) async fn ask(
         &self,
         url: &Url,
         body: &Value,
         (timeout, longest): (Duration, usize),
-    ) -> Result<PartyAnswer, String> {
+    ) -> Result<PartyAnswer, NoAnswer> {
         let place = self.settings.token.clone();
         let read = move || place.as_ref().map(SecretRef::resolve).transpose();
         let token = tokio::task::spawn_blocking(read).await;
-        let token = token.map_err(|_| "the token cannot be read".to_owned())?;
-        let token = token.map_err(|error| error.to_string())?;
+        let unread = |_| NoAnswer::Failed("the token cannot be read".to_owned());
+        let token = token.map_err(unread)?;
+        let token = token.map_err(|error| NoAnswer::Failed(error.to_string()))?;
         let question = Question {
             url,
             token: token.as_ref(),
@@ -201,8 +209,15 @@ impl Transmitter {
     /// Takes an event, or not. `named`: under which `jti` it came, where it came under one. Whoever hands it in has bounded
     /// its length.
     pub(super) async fn take(&self, text: &[u8], named: Option<&str>) -> Taken {
+        // Whoever was asked for events, or shows the authorization, is no stranger.
+        let known = named.is_some() || self.authorization.is_some();
+        let Some(place) = self.place(known).await else {
+            return self.end("unread", (Outcome::Later, None));
+        };
         let audiences = &self.settings.audiences;
-        let claims = match self.party.believe(text, "secevent+jwt", audiences).await {
+        let believed = self.party.believe(text, "secevent+jwt", audiences).await;
+        drop(place);
+        let claims = match believed {
             Ok(claims) => claims,
             Err(why) => return self.end("unread", unbelieved(why)),
         };
@@ -231,6 +246,15 @@ impl Transmitter {
             self.fresh.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// A place to have an event verified in. Those who are known wait for one; where anybody may send, nobody does, or strangers
+    /// could make a queue.
+    async fn place(&self, known: bool) -> Option<SemaphorePermit<'_>> {
+        if known {
+            return self.places.acquire().await.ok();
+        }
+        self.places.try_acquire().ok()
     }
 
     /// How many events were taken that had not been seen before.

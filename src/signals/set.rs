@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::events::EventType;
@@ -13,6 +13,9 @@ const MAX_JTI: usize = 512;
 
 /// The most events one token may hold. By the framework it holds one.
 const MAX_EVENTS: usize = 16;
+
+/// How long before an event was told it may have happened. What is said to be older counts as just told, which revokes more.
+const LONGEST_UNTOLD: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A security event token.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub(super) struct Event<'c> {
     pub(super) kind: EventType,
     /// Whom or what it is about: `sub_id` of the token, or, as older transmitters write it, `subject` of the event.
     pub(super) subject: Option<&'c Value>,
-    /// When it happened, by the event or the token. Never later than the token.
+    /// When it happened, by the event or the token, but not later than the token and not much earlier. Where that is no time of
+    /// such, when it was told.
     pub(super) happened_at: Timestamp,
     /// What else it says.
     pub(super) members: &'c Map<String, Value>,
@@ -62,7 +66,7 @@ impl<'c> Set<'c> {
         if issued_at > latest {
             return Err("was issued in the future");
         }
-        let happened_at = optional_date(claims, "toe")?.unwrap_or(issued_at);
+        let happened_at = happened(claims, "toe", issued_at).unwrap_or(issued_at);
         let told = claims.get("events").and_then(Value::as_object);
         let told = told.filter(|told| (1..=MAX_EVENTS).contains(&told.len()));
         let told = told.ok_or("holds no 1 to 16 events")?;
@@ -70,11 +74,11 @@ impl<'c> Set<'c> {
             let members = members
                 .as_object()
                 .ok_or("holds an event that is no object")?;
-            let own = optional_date(members, "event_timestamp")?;
+            let own = happened(members, "event_timestamp", issued_at);
             Ok(Event {
                 kind: EventType::of(uri),
                 subject: subject(claims, members)?,
-                happened_at: own.unwrap_or(happened_at).min(issued_at),
+                happened_at: own.unwrap_or(happened_at),
                 members,
             })
         });
@@ -97,14 +101,13 @@ fn subject<'c>(
     }
 }
 
-fn optional_date(
-    members: &Map<String, Value>,
-    name: &str,
-) -> Result<Option<Timestamp>, &'static str> {
-    let value = members.get(name);
-    value
-        .map(|value| date(value).ok_or("holds a time that is none"))
-        .transpose()
+/// When something happened that was told at `issued_at`; `None` where nothing is said of it. A strange time (milliseconds, a
+/// text, one long ago) is no reason to refuse what happened: it counts as the latest that it can have been.
+fn happened(members: &Map<String, Value>, name: &str, issued_at: Timestamp) -> Option<Timestamp> {
+    let told = date(members.get(name)?);
+    let earliest = issued_at.saturating_sub(LONGEST_UNTOLD);
+    let usual = |at: &Timestamp| *at <= issued_at && earliest.is_ok_and(|earliest| *at >= earliest);
+    Some(told.filter(usual).unwrap_or(issued_at))
 }
 
 /// A `NumericDate` (RFC 7519, section 2), to the whole second before it.
@@ -198,14 +201,12 @@ mod tests {
             json!({ "iat": -1 }),
             json!({ "iat": 1e300 }),
             json!({ "iat": NOW + 61 }),
-            json!({ "toe": "then" }),
             json!({ "events": null }),
             json!({ "events": {} }),
             json!({ "events": [uri] }),
             json!({ "events": uri }),
             json!({ "events": { uri: null } }),
             json!({ "events": { uri: [] } }),
-            json!({ "events": { uri: { "event_timestamp": "then" } } }),
             json!({ "events": { uri: { "subject": { "format": "opaque", "id": "other" } } } }),
             json!({ "events": (0..17).map(|n| (n.to_string(), json!({}))).collect::<Map<_, _>>() }),
         ] {
@@ -228,15 +229,35 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happened_later_than_it_was_told() {
+    fn nothing_happened_later_than_it_was_told_and_strange_times_count_as_that() {
+        const MONTH: i64 = 30 * 24 * 60 * 60;
         for (at, expected) in [
             (json!(NOW - 10), NOW - 10),
             (json!(1_899_999_990.5), NOW - 10),
+            (json!(NOW - MONTH), NOW - MONTH),
+            (json!(NOW - MONTH - 1), NOW),
+            (json!(0), NOW),
             (json!(NOW + 1000), NOW),
             // Milliseconds, as some write them.
+            (json!(NOW * 1000), NOW),
             (json!(NOW * 1000 / 10), NOW),
+            (json!(-5), NOW),
+            (json!(i64::MIN), NOW),
+            (json!(u64::MAX), NOW),
+            (json!(1e300), NOW),
+            (json!("then"), NOW),
+            (json!("1899999990"), NOW),
+            (json!({}), NOW),
         ] {
-            let claims = claims(json!({ "events": { "x": { "event_timestamp": at } } }));
+            let of_event = claims(json!({ "events": { "x": { "event_timestamp": at } } }));
+            let of_token = claims(json!({ "toe": at }));
+            for claims in [of_event, of_token] {
+                let set = read(&claims).unwrap();
+                assert_eq!(set.events[0].happened_at.as_second(), expected, "{at}");
+            }
+            // What is strange in the event is not made up for by the token, which may be about another one.
+            let both = json!({ "toe": NOW - 20, "events": { "x": { "event_timestamp": at } } });
+            let claims = claims(both);
             let set = read(&claims).unwrap();
             assert_eq!(set.events[0].happened_at.as_second(), expected, "{at}");
         }

@@ -17,6 +17,10 @@ use crate::model::{Period, Problem, SecretRef, remote_url};
 pub struct Settings {
     /// The transmitters. With none, no event is received.
     pub transmitters: Vec<TransmitterSettings>,
+    /// Whether events may be taken although nothing keeps them: with `true`, `identity.revocation.file` need not be set, and
+    /// without that file a restart forgets every event, also those that transmitters were told are taken. They do not send
+    /// them again.
+    pub memory_only: bool,
 }
 
 /// One transmitter of security events.
@@ -45,7 +49,8 @@ pub struct TransmitterSettings {
     pub poll: Option<PollSettings>,
     /// That it is asked, from time to time, to show that events arrive.
     pub verification: Option<VerificationSettings>,
-    /// The issuers whose subjects it may speak of. By default its own `issuer`, and nobody else's.
+    /// The issuers whose subjects it may speak of, by default its own `issuer` and nobody else's. Each must be one whose
+    /// credentials `identity` accepts, to the letter (`spiffe://DOMAIN` for a trust domain), or events would revoke nobody.
     pub subject_issuers: Vec<String>,
     /// Issuers that its events call otherwise than tokens do: the name in events, and the name in tokens.
     pub issuer_names: BTreeMap<String, String>,
@@ -89,9 +94,13 @@ impl Default for TransmitterSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PushSettings {
-    /// The whole value of `Authorization` that the transmitter was told to send. It is read at start. Without it, the
-    /// signature of an event alone says whose it is.
+    /// The whole value of `Authorization` that the transmitter was told to send. It is read at start. Must be set, unless
+    /// `unauthenticated` is.
     pub authorization: Option<SecretRef>,
+    /// Whether anybody may send events, where `authorization` is not set: the signature of an event alone says then whose
+    /// it is. Strangers can then have signatures checked, two at once at most; whatever comes meanwhile, the transmitter's own
+    /// events included, is answered with 503 and has to be sent again.
+    pub unauthenticated: bool,
 }
 
 /// How events are fetched.
@@ -100,13 +109,16 @@ pub struct PushSettings {
 pub struct PollSettings {
     /// Where: the stream's `delivery.endpoint_url`. `https`, or `http` on a loopback address. Must be set.
     pub url: String,
-    /// How long to wait after an answer that held nothing new. `100ms` to `1h`.
+    /// How long to wait after an answer that held nothing new. `100ms` to `1h`. With `long_poll` at most `1s` is waited: the
+    /// transmitter has waited already.
     pub interval: Period,
-    /// Whether the transmitter may hold its answer back until there are events.
+    /// Whether the transmitter may hold its answer back until there are events. If it does so for longer than `timeout`, that
+    /// counts as an answer without events.
     pub long_poll: bool,
     /// How many events to ask for at once. At most 1000.
     pub max_events: u16,
-    /// How long one question may take. `100ms` to `5m`.
+    /// How long one question may take. `100ms` to `5m`. With `long_poll` it should be longer than the transmitter holds its
+    /// answers back, and is how long a server that is reached and says nothing goes unnoticed as such: `verification` notices.
     pub timeout: Period,
 }
 
@@ -129,7 +141,8 @@ pub struct VerificationSettings {
     /// The stream's id at the transmitter. Must be set.
     pub stream_id: String,
     /// Where to ask: `https`, or `http` on a loopback address. Without it, the transmitter's
-    /// `/.well-known/ssf-configuration` says (`verification_endpoint`).
+    /// `/.well-known/ssf-configuration` says (`verification_endpoint`), if that is at the origin of `issuer` or of
+    /// `poll.url`: `token` is shown to no other server.
     pub endpoint: Option<String>,
     /// How often to ask. `1s` to `7d`; transmitters may refuse what is more often than their `min_verification_interval`.
     pub interval: Period,
@@ -218,6 +231,26 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Which events could revoke nobody: `believed` are the issuers of all credentials that may be accepted.
+    #[must_use]
+    pub fn problems_of_subjects(&self, believed: &[String]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, transmitter) in self.transmitters.iter().enumerate() {
+            let named = transmitter.subject_issuers();
+            for issuer in named.iter().filter(|issuer| !believed.contains(issuer)) {
+                let message = format!(
+                    "`signals.transmitters[{index}]` speaks of subjects of {issuer:?}, whose credentials `identity` does not accept: its events would revoke nobody"
+                );
+                problems.push(Problem::new(message).hint(
+                    "set `subject_issuers` to the issuers that tokens name, to the letter; `issuer_names` translates those that events name",
+                ));
+            }
+        }
+        problems
+    }
+}
+
 impl TransmitterSettings {
     fn check(&self, found: &mut Found) {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -234,6 +267,13 @@ impl TransmitterSettings {
         found.between("clock_skew", self.clock_skew, Duration::ZERO, seconds(300));
         if self.push.is_none() && self.poll.is_none() {
             found.say("push", "or `poll` must be set, or no event arrives");
+        }
+        if let Some(push) = &self.push
+            && push.authorization.is_none()
+            && !push.unauthenticated
+        {
+            let what = "must be set, or `push.unauthenticated` must be true: anybody can then have signatures checked";
+            found.say("push.authorization", what);
         }
         if let Some(poll) = &self.poll {
             poll.check(found);
@@ -383,7 +423,7 @@ mod tests {
     #[test]
     fn the_smallest_settings_have_no_problem() {
         let settings = settings(
-            "transmitters: [{name: idp, issuer: 'https://idp.example', audiences: [a], push: {}}]",
+            "transmitters: [{name: idp, issuer: 'https://idp.example', audiences: [a], push: {unauthenticated: true}}]",
         );
         assert_eq!(told(&settings, true), "");
         assert_eq!(
@@ -424,6 +464,7 @@ mod tests {
             "[1].name` must be",
             "[1].audiences` must be 1",
             "[1].push` needs `public.address`",
+            "[1].push.authorization` must be set, or `push.unauthenticated`",
             "[1].keys.jwks_url` must be https",
             "[1].algorithms` must",
             "[1].ca_file` must",

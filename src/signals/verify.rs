@@ -13,7 +13,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::receiver::Transmitter;
-use super::settings::VerificationSettings;
+use super::settings::{TransmitterSettings, VerificationSettings};
 use crate::model::remote_url;
 
 /// How many words are waited for: answers may be late.
@@ -166,7 +166,8 @@ async fn round(transmitter: &Transmitter, settings: &VerificationSettings) -> Re
         return Err("the system has no random bytes".to_owned());
     };
     let body = json!({ "stream_id": settings.stream_id, "state": word });
-    let answer = transmitter.ask(&url, &body, (PATIENCE, LONGEST)).await?;
+    let answer = transmitter.ask(&url, &body, (PATIENCE, LONGEST)).await;
+    let answer = answer.map_err(|why| why.to_string())?;
     if !matches!(answer.status, 200 | 202 | 204) {
         return Err(format!(
             "the request for a verification event is answered with status {}",
@@ -190,12 +191,31 @@ async fn endpoint(
         Some(url) => {
             remote_url(url).ok_or_else(|| "`verification.endpoint` may not be asked".to_owned())
         }
-        None => transmitter.party().endpoint("verification_endpoint").await,
+        None => {
+            let named = transmitter
+                .party()
+                .endpoint("verification_endpoint")
+                .await?;
+            own(named, transmitter.settings())
+        }
     }
+}
+
+/// A URL that a document names, where it is one of the servers that the settings name: the token is for these alone.
+fn own(named: Url, settings: &TransmitterSettings) -> Result<Url, String> {
+    let poll = settings.poll.as_ref().map(|poll| poll.url.as_str());
+    let places = [Some(settings.issuer.as_str()), poll];
+    let mut places = places.into_iter().flatten().filter_map(remote_url);
+    if places.any(|place| place.origin() == named.origin()) {
+        return Ok(named);
+    }
+    let what = "the `verification_endpoint` that the transmitter names is at another origin than `issuer` and `poll.url`, and is not shown the token: if that is right, set `verification.endpoint`";
+    Err(what.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::PollSettings;
     use super::*;
     use crate::model::{Clock, SystemClock};
 
@@ -215,6 +235,42 @@ mod tests {
         assert!(stream.alive());
         assert_eq!(stream.verified(), Some(now.1));
         assert!(!stream.arrived(Some(&word), second(1000), now), "once");
+    }
+
+    #[test]
+    fn c7_a_document_cannot_have_the_token_shown_to_another_server() {
+        let poll = PollSettings {
+            url: "https://events.idp.example:8443/poll".into(),
+            ..PollSettings::default()
+        };
+        let settings = TransmitterSettings {
+            issuer: "https://idp.example/tenant".into(),
+            poll: Some(poll),
+            ..TransmitterSettings::default()
+        };
+        let may = |url: &str| own(remote_url(url).unwrap(), &settings);
+        for good in [
+            "https://idp.example/verify",
+            "https://idp.example:443/verify",
+            "https://events.idp.example:8443/verify",
+        ] {
+            assert_eq!(
+                may(good).unwrap().as_str(),
+                remote_url(good).unwrap().as_str()
+            );
+        }
+        for bad in [
+            "https://evil.example/verify",
+            "https://idp.example.evil.example/verify",
+            "https://sub.idp.example/verify",
+            "https://idp.example:8443/verify",
+            "https://events.idp.example/verify",
+            "http://127.0.0.1/verify",
+        ] {
+            let told = may(bad).unwrap_err();
+            assert!(told.contains("set `verification.endpoint`"), "{told}");
+            assert!(!told.contains("evil"), "{told}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::world::{Setup, World, eventually, http_get, start};
 /// A Cardea that hears these transmitters.
 fn hearing(setup: &mut Setup, transmitters: &[Value]) {
     setup.settings["public"] = json!({ "address": "127.0.0.1:0" });
-    setup.settings["signals"] = json!({ "transmitters": transmitters });
+    setup.settings["signals"] = json!({ "transmitters": transmitters, "memory_only": true });
 }
 
 fn world(transmitters: &[Value]) -> World {
@@ -283,7 +283,7 @@ fn j17_an_event_is_no_access_token_and_an_access_token_is_no_event() {
     // The issuer of the tokens transmits events too, with the same key and for the same audience.
     let world = World::with(|setup| {
         let one = json!({
-            "name": "idp", "issuer": ISSUER, "audiences": [AUDIENCE], "push": {},
+            "name": "idp", "issuer": ISSUER, "audiences": [AUDIENCE], "push": { "unauthenticated": true },
             "keys": { "jwks_url": setup.issuer.url("/jwks") },
         });
         hearing(setup, &[one]);
@@ -323,12 +323,19 @@ fn two_transmitters_cannot_speak_for_each_other() {
         other.settings("other"),
         json!({ "subject_issuers": ["https://other.example.com"] }),
     );
-    let world = world(&[own.settings("own"), other_settings]);
+    let world = World::with(|setup| {
+        let mut issuer = setup.settings["identity"]["issuers"][0].clone();
+        issuer["issuer"] = "https://other.example.com".into();
+        let issuers = setup.settings["identity"]["issuers"].as_array_mut();
+        issuers.unwrap().push(issuer);
+        hearing(setup, &[own.settings("own"), other_settings]);
+    });
+    let world = keyed(world);
     let token = world.key.token();
     // The other's event at the own path: by its own name, by the own name, and with the own name's key id.
     assert_eq!(
         world.push("own", &other.revoked("alice")),
-        (400, "authentication_failed".to_owned())
+        (400, "invalid_issuer".to_owned())
     );
     let claims = own.claims(&format!("{CAEP}session-revoked"), json!({}), json!({}));
     assert_eq!(
@@ -341,7 +348,7 @@ fn two_transmitters_cannot_speak_for_each_other() {
     );
     assert_eq!(
         world.push("other", &own.revoked("alice")),
-        (400, "authentication_failed".to_owned())
+        (400, "invalid_issuer".to_owned())
     );
     assert_eq!(
         world.push("other", &other.revoked("alice")),
@@ -467,7 +474,10 @@ fn a_thousand_events_at_once_are_all_in_force() {
         settings["poll"].clone(),
         json!({ "max_events": 1000, "timeout": "20s" }),
     );
-    let settings = changed(settings, json!({ "poll": poll, "push": {} }));
+    let secret = place.path("secret");
+    std::fs::write(&secret, "Bearer many").unwrap();
+    let push = json!({ "authorization": { "file": secret } });
+    let settings = changed(settings, json!({ "poll": poll, "push": push }));
     let world = place.open(&[settings]);
     let sets: Vec<String> = (0..MANY)
         .map(|n| transmitter.revoked(&format!("pushed-{n}")))
@@ -481,7 +491,7 @@ fn a_thousand_events_at_once_are_all_in_force() {
                         to: address,
                         name: "idp",
                         content_type: "application/secevent+jwt",
-                        authorization: None,
+                        authorization: Some("Bearer many"),
                     };
                     assert_eq!(push.send(set).0, 202);
                 }
@@ -535,6 +545,34 @@ fn a_poll_endpoint_that_misbehaves_costs_nothing_but_time() {
         eventually("it goes on", || transmitter.acknowledged(&jti));
     }
     assert_eq!(elsewhere.asked(), 0, "redirects are not followed");
+    world.get("/v1/orders").passed();
+}
+
+#[test]
+fn a_transmitter_that_holds_its_answers_back_is_well_and_asked_again() {
+    let transmitter = Transmitter::start();
+    let mut settings = polled(&transmitter);
+    settings["poll"]["long_poll"] = true.into();
+    settings["poll"]["timeout"] = "300ms".into();
+    transmitter.behave(Manner::Hang);
+    let world = world(&[settings]);
+    eventually("it is asked again", || transmitter.polls() > 2);
+    let failures = || {
+        world
+            .metrics()
+            .sum("cardea_signals_poll_failures_total", &[])
+    };
+    assert!(failures() < 0.5, "{}", failures());
+    let age = "cardea_signals_poll_age_seconds{";
+    assert!(world.metrics().0.contains(age), "as after an answer");
+    let jti = transmitter.hold(&transmitter.revoked("mallory"));
+    transmitter.behave(Manner::Good);
+    eventually("it goes on", || transmitter.acknowledged(&jti));
+    world.present(&token(&world, "mallory")).assert_invalid();
+    transmitter.behave(Manner::Drip);
+    eventually("an answer that comes to no end is a failure", || {
+        failures() > 0.5
+    });
     world.get("/v1/orders").passed();
 }
 
@@ -732,13 +770,27 @@ fn a3_events_are_counted_and_logged_without_a_word_of_them() {
 fn settings_that_could_not_work_stop_the_start() {
     let transmitter = Transmitter::start();
     let mut setup = Setup::new();
-    setup.settings["signals"] = json!({ "transmitters": [transmitter.settings("idp")] });
+    setup.settings["signals"] =
+        json!({ "transmitters": [transmitter.settings("idp")], "memory_only": true });
     let problems = start(&setup.settings).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(
         problems[0].message.contains("public.address"),
         "{problems:?}"
     );
+    hearing(&mut setup, &[transmitter.settings("idp")]);
+    setup.settings["signals"]["memory_only"] = false.into();
+    let problems = start(&setup.settings).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(told.contains("identity.revocation.file"), "{told}");
+    let mut one = transmitter.settings("idp");
+    one["push"] = json!({});
+    hearing(&mut setup, &[one]);
+    let problems = start(&setup.settings).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(told.contains("push.authorization"), "{told}");
     let mut one = transmitter.settings("idp");
     one["push"] = json!({ "authorization": { "env": "CARDEA_NO_SUCH_VARIABLE" } });
     hearing(&mut setup, &[one]);

@@ -120,7 +120,7 @@ impl Transmitter {
             "issuer": self.issuer(),
             "audiences": [US],
             "subject_issuers": [ISSUER],
-            "push": {},
+            "push": { "unauthenticated": true },
         })
     }
 

@@ -40,6 +40,15 @@ pub struct CertificateSettings {
     pub forwarded: Option<ForwardedSettings>,
 }
 
+impl CertificateSettings {
+    /// The issuers of callers known by certificates.
+    pub(super) fn vouching(&self) -> impl Iterator<Item = String> {
+        let domains = self.trust_domains.iter();
+        let domains = domains.map(|domain| format!("spiffe://{}", domain.name));
+        domains.chain(self.names.iter().map(|rule| rule.issuer.clone()))
+    }
+}
+
 impl Default for CertificateSettings {
     fn default() -> Self {
         Self {

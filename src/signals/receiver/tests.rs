@@ -495,6 +495,47 @@ async fn without_keys_nothing_is_refused_for_good() {
 }
 
 #[tokio::test]
+async fn c7_what_is_of_or_for_somebody_else_asks_for_no_key_and_no_signature() {
+    let house = House::new();
+    let transmitter = house.transmitter(|settings| {
+        settings.keys = KeyPlace::JwksFile(house.file("none.json"));
+    });
+    for (changes, expected) in [
+        (json!({ "iss": OTHER }), "invalid_issuer"),
+        (json!({ "aud": OTHER }), "invalid_audience"),
+    ] {
+        let text = TestKey::new("invented").event(&changed(revoked("1"), changes));
+        assert_eq!(code(&transmitter, &text).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn c7_strangers_have_two_events_verified_at_once_and_the_known_wait_for_a_place() {
+    let house = House::new();
+    let open = house.ready(|_| {}).await;
+    let secret = house.file("secret");
+    std::fs::write(&secret, "Bearer s3cret").unwrap();
+    let push = PushSettings {
+        authorization: Some(SecretRef::File(secret)),
+        unauthenticated: false,
+    };
+    let guarded = house.ready(|settings| settings.push = Some(push)).await;
+    let [one, two, three] = ["1", "2", "3"].map(|jti| house.event(&revoked(jti)));
+    let taken = open.places.acquire_many(2).await.unwrap();
+    assert_eq!(take(&open, &one).await, Taken::Later);
+    let fetched = open.take(one.as_bytes(), Some("1"));
+    let (fetched, ()) = tokio::join!(fetched, async { drop(taken) });
+    assert_eq!(fetched, Taken::Done);
+    let taken = open.places.acquire().await.unwrap();
+    assert_eq!(take(&open, &two).await, Taken::Done, "there is a second");
+    drop(taken);
+    let taken = guarded.places.acquire_many(2).await.unwrap();
+    let pushed = take(&guarded, &three);
+    let (pushed, ()) = tokio::join!(pushed, async { drop(taken) });
+    assert_eq!(pushed, Taken::Done);
+}
+
+#[tokio::test]
 async fn c7_invented_key_ids_cannot_have_an_event_under_a_new_key_refused() {
     let house = House::new();
     let transmitter = house.ready(|_| {}).await;
@@ -599,6 +640,7 @@ async fn whoever_sends_shows_what_the_transmitter_was_told_to_show() {
     std::fs::write(&secret, "Bearer s3cret\n").unwrap();
     let guarded = |place: &Path| PushSettings {
         authorization: Some(SecretRef::File(place.to_owned())),
+        unauthenticated: false,
     };
     let closed = house.transmitter(|settings| settings.push = Some(guarded(&secret)));
     assert!(closed.admits(Some(b"Bearer s3cret")));
