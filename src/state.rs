@@ -25,12 +25,13 @@
 //! was trimmed, the server lost its data, or failed over to one that lacked the end), the whole hash is read. What this
 //! replica holds and the hash lacks is told anew; so a server that lost everything learns it from whoever is left.
 //!
-//! **Withdrawals stay withdrawn.** A withdrawal stays in the hash for thirty days. What is told anew without anybody having
-//! asked for it never takes the place of a withdrawal: a look and a write under `WATCH` make sure. So a replica that was away
-//! cannot bring back what was withdrawn meanwhile, unless it was away for longer.
+//! **Withdrawals stay withdrawn, and go no further.** A withdrawal says until when: what was told since then is not withdrawn,
+//! in whatever order the two are heard, and is told anew where the withdrawal came last. It stays in the hash for thirty days.
+//! What is told anew without anybody having asked for it takes the place of an older withdrawal only: a look and a write under
+//! `WATCH` make sure. So a replica that was away cannot bring back what was withdrawn meanwhile, unless it was away for longer.
 //!
 //! **A replica's own word** about a key is not undone by what others told before it: while a record is on its way there,
-//! other records about its key are passed over, except where both say that it is there. In the log it comes after them.
+//! other records about its key are passed over as far as it undoes them. In the log it comes after them.
 //!
 //! | file | does |
 //! |---|---|

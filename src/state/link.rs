@@ -310,10 +310,6 @@ impl Link {
             let heard = text.and_then(|text| self.pen.read(&text).ok());
             let shared = heard.map(|heard| heard.record);
             let shared = shared.filter(|record| record.key == *key);
-            let withdrawn = |record: &Record| record.body.is_none();
-            if shared.as_ref().is_some_and(withdrawn) {
-                continue;
-            }
             let more = self.holder.more_than(key, shared.as_ref());
             written.extend(more.and_then(|record| self.write(0, &record)));
         }

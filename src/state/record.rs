@@ -29,6 +29,8 @@ pub struct Record {
     pub key: String,
     /// When the record may be forgotten.
     pub ends: Timestamp,
+    /// When what is there was told; of a withdrawal: what was told before then is withdrawn, and nothing else.
+    pub told: Timestamp,
     /// What is there; `None` where it was withdrawn.
     pub body: Option<Value>,
 }
@@ -39,6 +41,7 @@ impl fmt::Debug for Record {
         f.debug_struct("Record")
             .field("key", &self.key)
             .field("ends", &self.ends)
+            .field("told", &self.told)
             .field("there", &self.body.is_some())
             .finish_non_exhaustive()
     }
@@ -79,6 +82,7 @@ struct Members {
     n: u64,
     key: String,
     ends: Timestamp,
+    told: Timestamp,
     body: Option<Value>,
 }
 
@@ -122,6 +126,7 @@ impl Pen {
             n,
             key: record.key.clone(),
             ends: record.ends,
+            told: record.told,
             body: record.body.clone(),
         };
         let mut text = serde_json::to_string(&members).ok()?;
@@ -157,6 +162,7 @@ impl Pen {
             record: Record {
                 key: members.key,
                 ends: members.ends,
+                told: members.told,
                 body: members.body,
             },
         })
@@ -214,6 +220,7 @@ mod tests {
         Record {
             key: key.to_owned(),
             ends: Timestamp::MAX,
+            told: Timestamp::UNIX_EPOCH,
             body,
         }
     }
