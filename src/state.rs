@@ -79,6 +79,9 @@ pub trait Holder: Send + Sync {
     /// The keys of everything that is there.
     fn keys(&self) -> Vec<String>;
 
+    /// Whether something more could be taken.
+    fn has_room(&self) -> bool;
+
     /// What is there under a key, where that says more than others know: `shared`, or nothing at all.
     fn more_than(&self, key: &str, shared: Option<&Record>) -> Option<Record>;
 }
@@ -92,6 +95,8 @@ pub enum Taken {
     KnowsMore,
     /// It could not be taken.
     Refused,
+    /// There is no room for it. It is taken once there is, and it is read again: see [`Holder::has_room`].
+    NoRoom,
 }
 
 /// The way to the shared state.

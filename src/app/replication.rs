@@ -209,6 +209,7 @@ impl Trust {
         // It bites as soon as it is asked for the first time; the disk may take its time.
         match poll_fn(|context| Poll::Ready(change.as_mut().poll(context))).await {
             Poll::Ready(Ok(_)) => Taken::Done,
+            Poll::Ready(Err(NotApplied::Full(_))) => Taken::NoRoom,
             Poll::Ready(Err(_)) => Taken::Refused,
             Poll::Pending => {
                 saving.push(change);
@@ -237,6 +238,10 @@ impl Holder for Trust {
     fn keys(&self) -> Vec<String> {
         let events = self.revocations.snapshot().into_iter();
         events.map(|event| event.id).collect()
+    }
+
+    fn has_room(&self) -> bool {
+        self.revocations.has_room()
     }
 
     fn more_than(&self, key: &str, shared: Option<&Record>) -> Option<Record> {

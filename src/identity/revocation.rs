@@ -162,6 +162,13 @@ impl Revocations {
         events
     }
 
+    /// Whether another event could be put in force.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let table = self.read_table();
+        table.len() < table.most()
+    }
+
     /// The event of this id, as it is in force.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<Event> {

@@ -352,6 +352,27 @@ fn who_was_away_does_not_bring_back_what_was_lifted() {
 }
 
 #[test]
+fn what_found_no_room_is_taken_once_there_is_some() {
+    let redis = Redis::start();
+    let a = alone(&redis.url());
+    let b = World::with(|setup| {
+        shares(setup, &redis.url(), &json!({}));
+        setup.settings["identity"]["revocation"] = json!({ "entries": 2 });
+    });
+    for subject in ["one", "two", "three", "four"] {
+        a.end(subject);
+    }
+    eventually("two find no room", || b.dropped("refused") > 1.5);
+    b.comes_to(&["one", "two"]);
+    a.lift("one");
+    a.lift("three");
+    b.comes_to(&["four", "two"]);
+    let refused = b.dropped("refused");
+    assert!((refused - 2.0).abs() < 0.1, "{refused}");
+    assert!(b.connected());
+}
+
+#[test]
 fn an_old_lifting_does_not_undo_what_was_told_since_then() {
     let redis = Redis::start();
     let road = Road::to(redis.address());
