@@ -144,7 +144,11 @@ impl Shared {
     #[must_use]
     pub fn join(&self, topic: &'static str, holder: Arc<dyn Holder>) -> Topic {
         let desk = Arc::new(Desk::new(self.place.outbox, Arc::clone(&self.clock)));
-        let pen = Pen::new(topic, Uuid::now_v7(), self.place.secret);
+        let pen = Pen::new(
+            (&self.place.prefix, topic),
+            Uuid::now_v7(),
+            self.place.secret,
+        );
         let link = Link::new(Arc::clone(&self.place), pen, holder, Arc::clone(&desk));
         Topic {
             desk,

@@ -67,6 +67,8 @@ pub(super) struct Written {
 /// Writes this replica's records of a topic, and reads everybody's.
 pub(super) struct Pen {
     topic: &'static str,
+    /// What the keys of the shared state begin with. It is signed along: nothing can be carried over from another's.
+    prefix: String,
     origin: String,
     secret: Option<[u8; blake3::KEY_LEN]>,
 }
@@ -89,12 +91,13 @@ struct Members {
 impl Pen {
     /// A pen for one start of one process.
     pub(super) fn new(
-        topic: &'static str,
+        (prefix, topic): (&str, &'static str),
         origin: Uuid,
         secret: Option<[u8; blake3::KEY_LEN]>,
     ) -> Self {
         Self {
             topic,
+            prefix: prefix.to_owned(),
             origin: origin.to_string(),
             secret,
         }
@@ -193,9 +196,11 @@ impl Pen {
 
     fn sign(&self, secret: &[u8; blake3::KEY_LEN], text: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(secret);
-        hasher.update(self.topic.as_bytes());
-        // No topic holds it.
-        hasher.update(b"\n");
+        // None of the two holds the sign behind it.
+        for part in [&self.prefix, self.topic] {
+            hasher.update(part.as_bytes());
+            hasher.update(b"\n");
+        }
         hasher.update(text);
         hasher.finalize()
     }
@@ -226,7 +231,7 @@ mod tests {
     }
 
     fn pen(origin: Uuid, secret: Option<&str>) -> Pen {
-        Pen::new("things", origin, secret.map(stretched))
+        Pen::new(("cardea:", "things"), origin, secret.map(stretched))
     }
 
     #[test]
@@ -276,14 +281,20 @@ mod tests {
     fn a_record_without_the_right_signature_does_not_count() {
         let signed = pen(ONE, Some("a secret of some length"));
         let good = signed.write(1, &record("k", None)).unwrap().text;
-        let elsewhere = Pen::new("others", ONE, Some(stretched("a secret of some length")));
+        let elsewhere = |place| {
+            let secret = stretched("a secret of some length");
+            let pen = Pen::new(place, ONE, Some(secret));
+            pen.write(1, &record("k", None)).unwrap().text
+        };
         let forged = [
             pen(ONE, None).write(1, &record("k", None)).unwrap().text,
             pen(ONE, Some("another secret, as long"))
                 .write(1, &record("k", None))
                 .unwrap()
                 .text,
-            elsewhere.write(1, &record("k", None)).unwrap().text,
+            elsewhere(("cardea:", "others")),
+            elsewhere(("staging:", "things")),
+            elsewhere(("", "cardea:things")),
             good.replace("\"k\"", "\"l\""),
             good.replacen(' ', "  ", 1),
             String::new(),
