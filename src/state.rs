@@ -25,12 +25,13 @@
 //! was trimmed, the server lost its data, or failed over to one that lacked the end), the whole hash is read. What this
 //! replica holds and the hash lacks is told anew; so a server that lost everything learns it from whoever is left.
 //!
-//! **Withdrawals stay withdrawn.** A withdrawal stays in the hash for thirty days. What is told anew without anybody having
-//! asked for it never takes the place of a withdrawal: a look and a write under `WATCH` make sure. So a replica that was away
-//! cannot bring back what was withdrawn meanwhile, unless it was away for longer.
+//! **Withdrawals stay withdrawn, and go no further.** A withdrawal says until when: what was told since then is not withdrawn,
+//! in whatever order the two are heard, and is told anew where the withdrawal came last. It stays in the hash for thirty days.
+//! What is told anew without anybody having asked for it takes the place of an older withdrawal only: a look and a write under
+//! `WATCH` make sure. So a replica that was away cannot bring back what was withdrawn meanwhile, unless it was away for longer.
 //!
 //! **A replica's own word** about a key is not undone by what others told before it: while a record is on its way there,
-//! other records about its key are passed over, except where both say that it is there. In the log it comes after them.
+//! other records about its key are passed over as far as it undoes them. In the log it comes after them.
 //!
 //! | file | does |
 //! |---|---|
@@ -78,6 +79,9 @@ pub trait Holder: Send + Sync {
     /// The keys of everything that is there.
     fn keys(&self) -> Vec<String>;
 
+    /// Whether something more could be taken.
+    fn has_room(&self) -> bool;
+
     /// What is there under a key, where that says more than others know: `shared`, or nothing at all.
     fn more_than(&self, key: &str, shared: Option<&Record>) -> Option<Record>;
 }
@@ -91,6 +95,8 @@ pub enum Taken {
     KnowsMore,
     /// It could not be taken.
     Refused,
+    /// There is no room for it. It is taken once there is, and it is read again: see [`Holder::has_room`].
+    NoRoom,
 }
 
 /// The way to the shared state.
@@ -138,7 +144,11 @@ impl Shared {
     #[must_use]
     pub fn join(&self, topic: &'static str, holder: Arc<dyn Holder>) -> Topic {
         let desk = Arc::new(Desk::new(self.place.outbox, Arc::clone(&self.clock)));
-        let pen = Pen::new(topic, Uuid::now_v7(), self.place.secret);
+        let pen = Pen::new(
+            (&self.place.prefix, topic),
+            Uuid::now_v7(),
+            self.place.secret,
+        );
         let link = Link::new(Arc::clone(&self.place), pen, holder, Arc::clone(&desk));
         Topic {
             desk,

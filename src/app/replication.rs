@@ -101,9 +101,10 @@ async fn tell(mut told: Receiver<Change>, topic: Arc<Topic>, clock: Arc<dyn Cloc
     loop {
         match told.recv().await {
             Ok(Change::Revoke(event)) => topic.publish(record(&event)),
-            Ok(Change::Lift(id)) => topic.publish(Record {
+            Ok(Change::Lift { id, told_before }) => topic.publish(Record {
                 key: id,
                 ends: later(clock.now(), LIFTED),
+                told: told_before,
                 body: None,
             }),
             Err(RecvError::Lagged(missed)) => {
@@ -127,6 +128,7 @@ fn record(event: &Event) -> Record {
     Record {
         key: event.id.clone(),
         ends: event.expires_at,
+        told: event.at,
         body: serde_json::to_value(event).ok(),
     }
 }
@@ -150,10 +152,7 @@ impl Trust {
     /// Makes a change. What is left to do then is only to save it.
     async fn begin<'t>(&'t self, record: &Record, saving: &mut Vec<Saving<'t>>) -> Taken {
         if record.body.is_none() {
-            let lifted = Change::Lift(record.key.clone());
-            return self
-                .apply(Box::pin(self.revocations.apply_remote(lifted)), saving)
-                .await;
+            return self.lift(record, saving).await;
         }
         let Some(event) = event(record) else {
             return Taken::Refused;
@@ -169,6 +168,20 @@ impl Trust {
             Some(own) if own.target != event.target => self.beside(event, saving).await,
             Some(own) if says_more(&own, &event) => Taken::KnowsMore,
             _ => taken,
+        }
+    }
+
+    /// Takes back what was told before the record says. What was told since then stays, and others should hear of it.
+    async fn lift<'t>(&'t self, record: &Record, saving: &mut Vec<Saving<'t>>) -> Taken {
+        let lifted = Change::Lift {
+            id: record.key.clone(),
+            told_before: record.told,
+        };
+        let applied = self.revocations.apply_remote(lifted);
+        let taken = self.apply(Box::pin(applied), saving).await;
+        match self.revocations.find(&record.key) {
+            Some(_) => Taken::KnowsMore,
+            None => taken,
         }
     }
 
@@ -196,6 +209,7 @@ impl Trust {
         // It bites as soon as it is asked for the first time; the disk may take its time.
         match poll_fn(|context| Poll::Ready(change.as_mut().poll(context))).await {
             Poll::Ready(Ok(_)) => Taken::Done,
+            Poll::Ready(Err(NotApplied::Full(_))) => Taken::NoRoom,
             Poll::Ready(Err(_)) => Taken::Refused,
             Poll::Pending => {
                 saving.push(change);
@@ -226,15 +240,25 @@ impl Holder for Trust {
         events.map(|event| event.id).collect()
     }
 
+    fn has_room(&self) -> bool {
+        self.revocations.has_room()
+    }
+
     fn more_than(&self, key: &str, shared: Option<&Record>) -> Option<Record> {
         let own = self.revocations.find(key)?;
-        let told = shared.and_then(event);
-        let more = told.is_none_or(|told| own.target == told.target && says_more(&own, &told));
+        let more = match shared {
+            Some(lifted) if lifted.body.is_none() => own.at >= lifted.told,
+            _ => shared
+                .and_then(event)
+                .is_none_or(|told| own.target == told.target && says_more(&own, &told)),
+        };
         more.then(|| record(&own))
     }
 }
 
-/// Whether an event covers more than another about the same thing, or for longer.
+/// Whether an event covers more than another about the same thing, or for longer, or is lifted by less.
 fn says_more(own: &Event, told: &Event) -> bool {
-    own.issued_before > told.issued_before || own.expires_at > told.expires_at
+    own.issued_before > told.issued_before
+        || own.expires_at > told.expires_at
+        || own.is_liftable() && own.at > told.at
 }

@@ -37,7 +37,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -114,22 +114,24 @@ impl Revocations {
                 let (applied, event) = self.put(event)?;
                 Ok(self.settle(applied, Change::Revoke(event)).await)
             }
-            Change::Lift(id) => {
-                let lifted = self.take(&id, Timestamp::MAX, Source::Peer);
+            Change::Lift { id, told_before } => {
+                let lifted = self.take(&id, Some(told_before), Source::Peer).is_some();
                 let applied = Applied {
                     id: id.clone(),
                     evicted: 0,
                     known_already: !lifted,
                     saved: Saved::MemoryOnly,
                 };
-                Ok(self.settle(applied, Change::Lift(id)).await)
+                let change = Change::Lift { id, told_before };
+                Ok(self.settle(applied, change).await)
             }
         }
     }
 
-    /// Takes an event out of force, and tells subscribers; `None` where there is no such event.
+    /// Takes an event out of force, and tells subscribers; `None` where there is no such event. It is lifted as it stands now:
+    /// told again later, by whomever, it is in force again.
     pub async fn lift(&self, id: &str, source: Source) -> Option<Saved> {
-        self.lift_told_before(id, Timestamp::MAX, source).await
+        self.lifted(id, None, source).await
     }
 
     /// The same for an event that was told before `later`: one told since then stays in force.
@@ -139,12 +141,7 @@ impl Revocations {
         later: Timestamp,
         source: Source,
     ) -> Option<Saved> {
-        if !self.take(id, later, source) {
-            return None;
-        }
-        let change = Change::Lift(id.to_owned());
-        let _ = self.changes.send(change.clone());
-        Some(self.save(Some(change)).await)
+        self.lifted(id, Some(later), source).await
     }
 
     /// Hears of every change made here from now on. Who falls more than 1024 changes behind is told, and reads
@@ -163,6 +160,13 @@ impl Revocations {
         let mut events: Vec<Event> = live.map(|entry| entry.event.clone()).collect();
         events.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
         events
+    }
+
+    /// Whether another event could be put in force.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let table = self.read_table();
+        table.len() < table.most()
     }
 
     /// The event of this id, as it is in force.
@@ -285,21 +289,34 @@ impl Revocations {
         Ok((applied, event))
     }
 
-    fn take(&self, id: &str, later: Timestamp, source: Source) -> bool {
+    async fn lifted(&self, id: &str, later: Option<Timestamp>, source: Source) -> Option<Saved> {
+        let told_before = self.take(id, later, source)?;
+        let id = id.to_owned();
+        let change = Change::Lift { id, told_before };
+        let _ = self.changes.send(change.clone());
+        Some(self.save(Some(change)).await)
+    }
+
+    /// Removes an event that was told before `later`; without it, whenever it was told: now is later than that, also where
+    /// the clock of whoever told it is ahead. Returns before when it was told, for others.
+    fn take(&self, id: &str, later: Option<Timestamp>, source: Source) -> Option<Timestamp> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let taken = table.remove_told_before(id, later);
+        let told = table.find(id)?.event.at;
+        let told_before = later.unwrap_or_else(|| {
+            let after = told.saturating_add(SignedDuration::from_nanos(1));
+            self.clock.now().max(after.unwrap_or(Timestamp::MAX))
+        });
+        let taken = table.remove_told_before(id, told_before);
         drop(table);
-        if let Some(entry) = &taken {
-            let target = &entry.event.target;
-            tracing::info!(
-                id,
-                kind = target.kind().as_str(),
-                issuer = target.issuer(),
-                source = source.as_str(),
-                "a revocation was taken back"
-            );
-        }
-        taken.is_some()
+        let target = &taken?.event.target;
+        tracing::info!(
+            id,
+            kind = target.kind().as_str(),
+            issuer = target.issuer(),
+            source = source.as_str(),
+            "a revocation was taken back"
+        );
+        Some(told_before)
     }
 
     async fn settle(&self, applied: Applied, change: Change) -> Applied {

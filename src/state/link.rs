@@ -23,6 +23,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How many beats lie between two sweeps.
 const SWEEP: u32 = 60;
 
+/// How many beats lie between two looks whether there is room now for what found none.
+const AGAIN: u32 = 10;
+
 /// How long ended records are kept: replicas' clocks differ.
 const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -74,6 +77,8 @@ pub(super) struct Link {
     last: Option<String>,
     /// Keys under which we may know more than others.
     owed: HashSet<String>,
+    /// Something found no room here, since everything was read last.
+    no_room: bool,
     beats: u32,
 }
 
@@ -91,6 +96,7 @@ impl Link {
             desk,
             last: None,
             owed: HashSet::new(),
+            no_room: false,
             beats: 0,
         }
     }
@@ -151,6 +157,8 @@ impl Link {
                 }
                 _ = beat.tick() => {
                     line.ping().await?;
+                    self.beats = self.beats.wrapping_add(1);
+                    self.try_again();
                     self.hear(&mut line).await?;
                     self.sweep(&mut line).await?;
                 }
@@ -235,6 +243,7 @@ impl Link {
 
     /// Reads the last records of all keys, and finds a place in the log to go on from.
     async fn read_all(&mut self, line: &mut Line) -> Result<(), Lost> {
+        self.no_room = false;
         // In this order: what is told meanwhile is in the log after its end.
         self.desk.outbox.settle();
         let end = line.end_of_log().await?;
@@ -296,6 +305,10 @@ impl Link {
                 Taken::Done => {}
                 Taken::KnowsMore => _ = self.owed.insert(key),
                 Taken::Refused => self.desk.counts.dropped(Dropped::Refused),
+                Taken::NoRoom => {
+                    self.desk.counts.dropped(Dropped::Refused);
+                    self.no_room = true;
+                }
             }
         }
     }
@@ -310,10 +323,6 @@ impl Link {
             let heard = text.and_then(|text| self.pen.read(&text).ok());
             let shared = heard.map(|heard| heard.record);
             let shared = shared.filter(|record| record.key == *key);
-            let withdrawn = |record: &Record| record.body.is_none();
-            if shared.as_ref().is_some_and(withdrawn) {
-                continue;
-            }
             let more = self.holder.more_than(key, shared.as_ref());
             written.extend(more.and_then(|record| self.write(0, &record)));
         }
@@ -327,10 +336,16 @@ impl Link {
         Ok(())
     }
 
+    /// Has everything read again, now and then, where something found no room before and might now.
+    fn try_again(&mut self) {
+        if self.no_room && self.beats.is_multiple_of(AGAIN) && self.holder.has_room() {
+            self.last = None;
+        }
+    }
+
     /// Forgets what ended, now and then.
     async fn sweep(&mut self, line: &mut Line) -> Result<(), Lost> {
-        self.beats = (self.beats + 1) % SWEEP;
-        if self.beats != 1 {
+        if self.beats % SWEEP != 1 {
             return Ok(());
         }
         let now = self.desk.clock.now();

@@ -145,13 +145,19 @@ impl Outbox {
         queue.records.drain(..sent);
     }
 
-    /// Whether a record is passed over, for this replica's own word about its key comes after it. Where both say that
-    /// something is there, the two add up.
+    /// Whether a record is passed over, for this replica's own word about its key comes after it, and undoes it. Where both
+    /// say that something is there, the two add up. A withdrawal undoes nothing that was told after it.
     pub(super) fn overrules(&self, record: &Record) -> bool {
         let queue = self.queue();
         let mut own = queue.records.iter().rev();
-        own.find(|own| own.record.key == record.key)
-            .is_some_and(|own| own.record.body.is_none() || record.body.is_none())
+        let Some(Own { record: own, .. }) = own.find(|own| own.record.key == record.key) else {
+            return false;
+        };
+        if own.body.is_none() {
+            record.told < own.told
+        } else {
+            record.body.is_none()
+        }
     }
 
     /// How many records are not in the log.
@@ -225,8 +231,17 @@ mod tests {
         Record {
             key: key.to_owned(),
             ends: Timestamp::MAX,
+            told: Timestamp::UNIX_EPOCH,
             body: None,
         }
+    }
+
+    fn told(record: Record, told: Timestamp) -> Record {
+        Record { told, ..record }
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
     #[test]
@@ -256,8 +271,11 @@ mod tests {
         assert!(!desk.outbox.overrules(&gone("b")));
         desk.outbox.sent(1);
         assert!(desk.outbox.overrules(&gone("a")), "it is not read back yet");
-        desk.withdraw(&["a"]);
-        assert!(desk.outbox.overrules(&there("a")));
+        let (before, at, after) = (second(9), second(10), second(11));
+        desk.outbox.put(told(gone("a"), at), &desk.counts);
+        assert!(desk.outbox.overrules(&told(there("a"), before)));
+        assert!(!desk.outbox.overrules(&told(there("a"), at)));
+        assert!(!desk.outbox.overrules(&told(gone("a"), after)));
         desk.outbox.sent(2);
         desk.outbox.settle();
         assert!(!desk.outbox.overrules(&there("a")));

@@ -29,6 +29,8 @@ pub struct Record {
     pub key: String,
     /// When the record may be forgotten.
     pub ends: Timestamp,
+    /// When what is there was told; of a withdrawal: what was told before then is withdrawn, and nothing else.
+    pub told: Timestamp,
     /// What is there; `None` where it was withdrawn.
     pub body: Option<Value>,
 }
@@ -39,6 +41,7 @@ impl fmt::Debug for Record {
         f.debug_struct("Record")
             .field("key", &self.key)
             .field("ends", &self.ends)
+            .field("told", &self.told)
             .field("there", &self.body.is_some())
             .finish_non_exhaustive()
     }
@@ -64,6 +67,8 @@ pub(super) struct Written {
 /// Writes this replica's records of a topic, and reads everybody's.
 pub(super) struct Pen {
     topic: &'static str,
+    /// What the keys of the shared state begin with. It is signed along: nothing can be carried over from another's.
+    prefix: String,
     origin: String,
     secret: Option<[u8; blake3::KEY_LEN]>,
 }
@@ -79,18 +84,20 @@ struct Members {
     n: u64,
     key: String,
     ends: Timestamp,
+    told: Timestamp,
     body: Option<Value>,
 }
 
 impl Pen {
     /// A pen for one start of one process.
     pub(super) fn new(
-        topic: &'static str,
+        (prefix, topic): (&str, &'static str),
         origin: Uuid,
         secret: Option<[u8; blake3::KEY_LEN]>,
     ) -> Self {
         Self {
             topic,
+            prefix: prefix.to_owned(),
             origin: origin.to_string(),
             secret,
         }
@@ -122,6 +129,7 @@ impl Pen {
             n,
             key: record.key.clone(),
             ends: record.ends,
+            told: record.told,
             body: record.body.clone(),
         };
         let mut text = serde_json::to_string(&members).ok()?;
@@ -157,6 +165,7 @@ impl Pen {
             record: Record {
                 key: members.key,
                 ends: members.ends,
+                told: members.told,
                 body: members.body,
             },
         })
@@ -187,9 +196,11 @@ impl Pen {
 
     fn sign(&self, secret: &[u8; blake3::KEY_LEN], text: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(secret);
-        hasher.update(self.topic.as_bytes());
-        // No topic holds it.
-        hasher.update(b"\n");
+        // None of the two holds the sign behind it.
+        for part in [&self.prefix, self.topic] {
+            hasher.update(part.as_bytes());
+            hasher.update(b"\n");
+        }
         hasher.update(text);
         hasher.finalize()
     }
@@ -214,12 +225,13 @@ mod tests {
         Record {
             key: key.to_owned(),
             ends: Timestamp::MAX,
+            told: Timestamp::UNIX_EPOCH,
             body,
         }
     }
 
     fn pen(origin: Uuid, secret: Option<&str>) -> Pen {
-        Pen::new("things", origin, secret.map(stretched))
+        Pen::new(("cardea:", "things"), origin, secret.map(stretched))
     }
 
     #[test]
@@ -269,14 +281,20 @@ mod tests {
     fn a_record_without_the_right_signature_does_not_count() {
         let signed = pen(ONE, Some("a secret of some length"));
         let good = signed.write(1, &record("k", None)).unwrap().text;
-        let elsewhere = Pen::new("others", ONE, Some(stretched("a secret of some length")));
+        let elsewhere = |place| {
+            let secret = stretched("a secret of some length");
+            let pen = Pen::new(place, ONE, Some(secret));
+            pen.write(1, &record("k", None)).unwrap().text
+        };
         let forged = [
             pen(ONE, None).write(1, &record("k", None)).unwrap().text,
             pen(ONE, Some("another secret, as long"))
                 .write(1, &record("k", None))
                 .unwrap()
                 .text,
-            elsewhere.write(1, &record("k", None)).unwrap().text,
+            elsewhere(("cardea:", "others")),
+            elsewhere(("staging:", "things")),
+            elsewhere(("", "cardea:things")),
             good.replace("\"k\"", "\"l\""),
             good.replacen(' ', "  ", 1),
             String::new(),

@@ -43,8 +43,11 @@ pub struct RedisSettings {
     /// other where it is the same.
     pub key_prefix: String,
     /// A secret of at least 16 bytes that signs what is told, the same for all replicas. Without it, whoever can write to the
-    /// server can revoke and, worse, lift revocations. With it, what is not signed is dropped. Read at start.
+    /// server can revoke and, worse, lift revocations. With it, what is not signed is dropped. Must be set where the server is
+    /// on another machine. Read at start.
     pub secret: Option<SecretRef>,
+    /// Whether a server on another machine may be used without `secret`, by replicas that trust whoever can write to it.
+    pub allow_unsigned: bool,
     /// How long one attempt to connect may take. `10ms` to `1m`.
     pub connect_timeout: Period,
     /// How long the start waits to hear what others know. After that, checks are answered by what is known here. At most
@@ -70,6 +73,7 @@ impl Default for RedisSettings {
             database: 0,
             key_prefix: "cardea:".to_owned(),
             secret: None,
+            allow_unsigned: false,
             connect_timeout: Period::seconds(2),
             catch_up_wait: Period::seconds(2),
             stream_length: 10_000,
@@ -92,7 +96,10 @@ impl RedisSettings {
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match self.server() {
-            Ok(server) => self.check_tls(server.tls, &mut problems),
+            Ok(server) => {
+                self.check_tls(server.tls, &mut problems);
+                self.check_secret(&server, &mut problems);
+            }
             Err(problem) => problems.push(problem),
         }
         let mut say = |what: &str| problems.push(Problem::new(format!("`state.redis.{what}")));
@@ -152,6 +159,14 @@ impl RedisSettings {
         }
     }
 
+    fn check_secret(&self, server: &Server, problems: &mut Vec<Problem>) {
+        if self.secret.is_none() && !self.allow_unsigned && !server.near {
+            let what = "`state.redis.secret` must be set, since the server is on another machine";
+            let hint = "without it, whoever can write to the server can lift revocations; if they may, set `state.redis.allow_unsigned`";
+            problems.push(Problem::new(what).hint(hint));
+        }
+    }
+
     /// Where the server is.
     pub(super) fn server(&self) -> Result<Server, Problem> {
         let wrong = |what: &str| {
@@ -175,7 +190,8 @@ impl RedisSettings {
         if host.is_empty() || !bare || !matches!(url.path(), "" | "/") {
             return Err(wrong("must be a host and a port"));
         }
-        if !tls && !self.allow_plaintext && !on_this_machine(&url) {
+        let near = on_this_machine(&url);
+        if !tls && !self.allow_plaintext && !near {
             return Err(
                 wrong("must be `rediss://`, since the server is on another machine")
                     .hint("or set `state.redis.allow_plaintext` where something else encrypts"),
@@ -186,6 +202,7 @@ impl RedisSettings {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port().unwrap_or(6379),
             tls,
+            near,
         })
     }
 }
@@ -202,6 +219,8 @@ pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: bool,
+    /// Whether it is on this machine.
+    pub(super) near: bool,
 }
 
 #[cfg(test)]
@@ -245,6 +264,40 @@ mod tests {
             ..far
         };
         assert!(allowed.server().is_ok());
+    }
+
+    #[test]
+    fn what_a_server_on_another_machine_says_has_to_be_signed_unless_the_settings_say_otherwise() {
+        let problems = |redis: RedisSettings| Settings { redis: Some(redis) }.problems();
+        let far = redis("rediss://valkey.example");
+        let told = problems(far.clone());
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0]
+                .message
+                .starts_with("`state.redis.secret` must be set")
+        );
+        let mesh = RedisSettings {
+            allow_plaintext: true,
+            ..redis("redis://valkey.example")
+        };
+        assert_eq!(problems(mesh).len(), 1, "a mesh signs nothing");
+        let signed = RedisSettings {
+            secret: Some(SecretRef::File("secret".into())),
+            ..far.clone()
+        };
+        let unsigned = RedisSettings {
+            allow_unsigned: true,
+            ..far
+        };
+        for fine in [
+            signed,
+            unsigned,
+            redis("redis://[::1]:7"),
+            redis("rediss://localhost"),
+        ] {
+            assert_eq!(problems(fine), []);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cardea::identity::{Event, RevocationSource, Revocations, Target};
+use jiff::Timestamp;
 use redis::Commands;
 use serde_json::{Value, json};
 
@@ -66,6 +67,25 @@ impl World {
         assert!(lifted.is_some(), "{id} is not in force");
     }
 
+    /// Disables an account, as a transmitter does.
+    fn disable(&self, told_at: i64) {
+        self.tell(Event {
+            id: ACCOUNT.to_owned(),
+            issued_before: Event::FOR_GOOD,
+            expires_at: Event::FOR_GOOD,
+            at: second(told_at),
+            ..self.trust().event(about("mallory"), RevocationSource::Ssf)
+        });
+    }
+
+    /// Enables it again. Returns whether it was disabled before.
+    fn enable(&self, told_at: i64) -> bool {
+        let later = second(told_at);
+        let source = RevocationSource::Ssf;
+        let lifted = self.trust().lift_told_before(ACCOUNT, later, source);
+        self.wait(lifted).is_some()
+    }
+
     fn in_force(&self) -> Vec<String> {
         let events = self.trust().snapshot().into_iter();
         let mut ids: Vec<String> = events.map(|event| event.id).collect();
@@ -117,6 +137,13 @@ impl World {
         self.metrics()
             .sum("cardea_shared_state_dropped_total", &[&label])
     }
+}
+
+/// The id under which a transmitter disables and enables one account.
+const ACCOUNT: &str = "account:mallory";
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
 }
 
 fn about(subject: &str) -> Target {
@@ -325,6 +352,94 @@ fn who_was_away_does_not_bring_back_what_was_lifted() {
 }
 
 #[test]
+fn what_found_no_room_is_taken_once_there_is_some() {
+    let redis = Redis::start();
+    let a = alone(&redis.url());
+    let b = World::with(|setup| {
+        shares(setup, &redis.url(), &json!({}));
+        setup.settings["identity"]["revocation"] = json!({ "entries": 2 });
+    });
+    for subject in ["one", "two", "three", "four"] {
+        a.end(subject);
+    }
+    eventually("two find no room", || b.dropped("refused") > 1.5);
+    b.comes_to(&["one", "two"]);
+    a.lift("one");
+    a.lift("three");
+    b.comes_to(&["four", "two"]);
+    let refused = b.dropped("refused");
+    assert!((refused - 2.0).abs() < 0.1, "{refused}");
+    assert!(b.connected());
+}
+
+#[test]
+fn an_old_lifting_does_not_undo_what_was_told_since_then() {
+    let redis = Redis::start();
+    let road = Road::to(redis.address());
+    let folder = tempfile::tempdir().unwrap();
+    let file = json!({ "file": folder.path().join("revoked.jsonl") });
+    let a = alone(&redis.url());
+    let start = || {
+        World::with(|setup| {
+            shares(setup, &road.url(), &json!({ "catch_up_wait": "1s" }));
+            setup.settings["identity"]["revocation"] = file.clone();
+        })
+    };
+    let b = start();
+    b.disable(100);
+    a.comes_to(&[ACCOUNT]);
+    assert!(b.enable(110));
+    a.comes_to(&[]);
+    road.cut();
+    eventually("it is cut off", || !b.connected());
+    b.disable(120);
+    // Of what waited to be told, a restart leaves nothing.
+    b.stop_and(std::future::ready(()));
+    let b = start();
+    road.mend();
+    eventually("it is back", || b.connected());
+    for world in [&a, &b, &another(&a, &redis.url())] {
+        world.comes_to(&[ACCOUNT]);
+    }
+    b.lift(ACCOUNT);
+    for world in [&a, &b, &another(&a, &redis.url())] {
+        world.comes_to(&[]);
+    }
+}
+
+#[test]
+fn of_liftings_and_events_that_crossed_the_later_counts() {
+    for lifting_first in [true, false] {
+        let redis = Redis::start();
+        let (to_a, to_b) = (Road::to(redis.address()), Road::to(redis.address()));
+        let a = alone(&to_a.url());
+        let b = another(&a, &to_b.url());
+        a.disable(100);
+        b.comes_to(&[ACCOUNT]);
+        for (world, road) in [(&a, &to_a), (&b, &to_b)] {
+            road.cut();
+            eventually("it is cut off", || !world.connected());
+        }
+        assert!(a.enable(110));
+        b.disable(120);
+        let mut roads = [(&a, &to_a), (&b, &to_b)];
+        if !lifting_first {
+            roads.reverse();
+        }
+        for (world, road) in roads {
+            road.mend();
+            eventually("it is told", || {
+                world.connected() && world.shared("waiting") < 0.5
+            });
+        }
+        for world in [&a, &b, &another(&a, &redis.url())] {
+            world.comes_to(&[ACCOUNT]);
+        }
+        agree(&a, &b);
+    }
+}
+
+#[test]
 fn an_event_that_was_kept_in_a_file_reaches_those_who_never_heard_of_it() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
@@ -400,7 +515,9 @@ fn garbage_in_the_channel_and_in_the_stream_is_dropped_and_counted() {
     let connection = &mut redis.connection();
     let log = "cardea:revocations:log";
     let long = "x".repeat(1024 * 1024);
-    let nobody = r#"{"v":1,"origin":"x","n":1,"key":"k","ends":"2126-01-01T00:00:00Z","body":{}}"#;
+    let ends = "2126-01-01T00:00:00Z";
+    let nobody = json!({ "v": 1, "origin": "x", "n": 1, "key": "k", "ends": ends, "told": ends, "body": {} });
+    let nobody = &*nobody.to_string();
     for (field, text) in [
         ("record", "\u{0}garbage"),
         ("record", &*long),

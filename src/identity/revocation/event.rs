@@ -319,17 +319,22 @@ impl Source {
 }
 
 /// Times as people and other programs write them.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use std::borrow::Cow;
 
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(at: &Timestamp, writer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        at: &Timestamp,
+        writer: S,
+    ) -> Result<S::Ok, S::Error> {
         writer.collect_str(at)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(reader: D) -> Result<Timestamp, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        reader: D,
+    ) -> Result<Timestamp, D::Error> {
         let text = Cow::<'de, str>::deserialize(reader)?;
         text.parse()
             .map_err(|_| de::Error::custom("not a time as RFC 3339 writes it"))

@@ -12,9 +12,10 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{Event, rfc3339};
 use crate::model::{Problem, json};
 
 /// The first line.
@@ -28,12 +29,19 @@ const SLACK: usize = 4096;
 
 /// A change of what is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
     /// Trust is taken back.
     Revoke(Event),
-    /// The event of this id is taken back.
-    Lift(String),
+    /// The event of an id is taken back, as far as it was told before an instant: one told since then stays in force, in
+    /// whatever order the two are heard.
+    Lift {
+        /// The event's id.
+        id: String,
+        /// The instant.
+        #[serde(with = "rfc3339")]
+        told_before: Timestamp,
+    },
 }
 
 /// The file, open for appending. Only one process at a time may have it.

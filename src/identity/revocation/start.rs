@@ -85,8 +85,8 @@ fn replay(table: &mut Table, path: &Path, now: Timestamp) -> Result<(), Problem>
         let event = match change {
             Change::Revoke(event) if event.expires_at > now => event,
             Change::Revoke(_) => continue,
-            Change::Lift(id) => {
-                table.remove(&id);
+            Change::Lift { id, told_before } => {
+                table.remove_told_before(&id, told_before);
                 continue;
             }
         };

@@ -46,6 +46,11 @@ fn event(id: &str, target: Target, issued_before: i64) -> Event {
     }
 }
 
+fn lifting(id: &str, told_before: Timestamp) -> Change {
+    let id = id.to_owned();
+    Change::Lift { id, told_before }
+}
+
 /// Revocations on a runtime of their own, so that a test can live through a restart.
 struct Life {
     revocations: Arc<Revocations>,
@@ -54,6 +59,12 @@ struct Life {
 }
 
 impl Life {
+    /// A change that was made elsewhere.
+    fn hear(&self, change: Change) -> Applied {
+        let applied = self.revocations.apply_remote(change);
+        self.runtime.block_on(applied).unwrap()
+    }
+
     fn with(settings: RevocationSettings) -> Result<Self, Problem> {
         Self::as_(settings, Access::Own)
     }
@@ -507,6 +518,46 @@ fn what_was_told_since_then_is_not_lifted() {
 }
 
 #[test]
+fn a_lifting_from_elsewhere_ends_only_what_was_told_before_it_in_whatever_order() {
+    let place = Place::new();
+    let life = place.open();
+    let told_at = |at| Event {
+        at: second(at),
+        ..event("account:1", subject("alice"), 500)
+    };
+    assert!(life.hear(lifting("account:1", second(10))).known_already);
+    life.apply(told_at(20)).unwrap();
+    assert!(life.hear(lifting("account:1", second(20))).known_already);
+    assert!(life.refuses(&holder(ISSUER, "alice")));
+    drop(life);
+    // A file in which the two crossed on their way to the disk.
+    let line = serde_json::to_string(&lifting("account:1", second(15))).unwrap();
+    fs::write(place.file(), format!("{}{line}\n", place.text())).unwrap();
+    let life = place.open();
+    assert!(life.refuses(&holder(ISSUER, "alice")));
+    assert!(!life.hear(lifting("account:1", second(21))).known_already);
+    assert!(!life.refuses(&holder(ISSUER, "alice")));
+    drop(life);
+    assert!(!place.open().refuses(&holder(ISSUER, "alice")));
+}
+
+#[test]
+fn an_operator_lifts_what_a_clock_ahead_of_ours_told() {
+    let life = Life::in_memory();
+    let mut heard = life.revocations.subscribe();
+    let ahead = Event {
+        at: second(500),
+        ..event("1", subject("alice"), 100)
+    };
+    life.apply(ahead.clone()).unwrap();
+    life.lift("1").unwrap();
+    assert!(!life.refuses(&holder(ISSUER, "alice")));
+    let moment = second(500) + SignedDuration::from_nanos(1);
+    assert_eq!(heard.try_recv(), Ok(Change::Revoke(ahead)));
+    assert_eq!(heard.try_recv(), Ok(lifting("1", moment)));
+}
+
+#[test]
 fn events_that_no_settings_could_hold_are_refused() {
     let life = Life::in_memory();
     let long = "x".repeat(513);
@@ -623,9 +674,10 @@ fn others_hear_what_was_changed_here_and_not_what_they_said_themselves() {
     life.apply(ours.clone()).unwrap();
     assert_eq!(heard.try_recv(), Ok(Change::Revoke(ours)));
     life.lift("ours").unwrap();
-    assert_eq!(heard.try_recv(), Ok(Change::Lift("ours".into())));
-    let lifted = life.revocations.apply_remote(Change::Lift("theirs".into()));
-    life.runtime.block_on(lifted).unwrap();
+    // Told at second 100, which it is still: what lifts it is later all the same.
+    let moment = second(100) + SignedDuration::from_nanos(1);
+    assert_eq!(heard.try_recv(), Ok(lifting("ours", moment)));
+    life.hear(lifting("theirs", moment));
     assert!(!life.refuses(&holder(ISSUER, "alice")));
     assert_eq!(heard.try_recv(), Err(TryRecvError::Empty));
 }
@@ -791,7 +843,8 @@ fn a_file_that_grew_is_written_anew_with_what_is_in_force() {
     let mut journal = Journal::open(&place.file()).unwrap();
     let kept = event("kept", subject("alice"), 100);
     journal.rewrite([&kept].into_iter()).unwrap();
-    let changes: Vec<Change> = (0..5000).map(|n| Change::Lift(n.to_string())).collect();
+    let lifted = |n: i32| lifting(&n.to_string(), second(200));
+    let changes: Vec<Change> = (0..5000).map(lifted).collect();
     assert!(!journal.is_large(1));
     journal.append(&changes).unwrap();
     assert!(journal.is_large(1));
