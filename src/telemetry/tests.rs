@@ -492,6 +492,7 @@ async fn gauges_ask_the_application() {
             key_age: Some(Duration::from_secs(30)),
             stale: true,
         }),
+        status_lists: Vec::new(),
         remembered_judgements: 8,
         shadow_disagreements: 1,
         shadow_dropped: 2,
