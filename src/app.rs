@@ -121,18 +121,12 @@ impl App {
         let signals = signals::start(config, &pipeline, background.handle())?;
         observe(&pipeline, replication.as_ref(), &signals);
         watch_introspections(&pipeline);
-        let admin = background.block_on(Admin::bind(&config.admin, views(&pipeline)))?;
-        let admin_address = admin.local_addr().ok();
-        background.spawn(admin.serve(closing.clone()));
         let services = Services {
             events: signals::taker(&signals),
             key_set: pipeline.mint.as_ref().map(minted::key_set),
         };
-        let public = background.block_on(Public::bind(&config.public, services))?;
-        let public_address = public.as_ref().and_then(|public| public.local_addr().ok());
-        if let Some(public) = public {
-            background.spawn(public.serve(closing.clone()));
-        }
+        let offered = (views(&pipeline), services);
+        let (admin_address, public_address) = endpoints(config, offered, &background, &closing)?;
         for bundle in [Some(Arc::clone(&pipeline.snapshots)), candidate]
             .into_iter()
             .flatten()
@@ -332,6 +326,27 @@ impl Worker {
     }
 }
 
+/// Opens the endpoints that are not Envoy's, and tells where they are: the operators' one, and the public one if there is
+/// to be one.
+fn endpoints(
+    config: &Config,
+    (views, services): (Views, Services),
+    background: &Runtime,
+    closing: &CancellationToken,
+) -> Result<(Option<SocketAddr>, Option<SocketAddr>), Vec<Problem>> {
+    let admin = background.block_on(Admin::bind(&config.admin, views))?;
+    let public = background.block_on(Public::bind(&config.public, services))?;
+    let addresses = (
+        admin.local_addr().ok(),
+        public.as_ref().and_then(|public| public.local_addr().ok()),
+    );
+    background.spawn(admin.serve(closing.clone()));
+    if let Some(public) = public {
+        background.spawn(public.serve(closing.clone()));
+    }
+    Ok(addresses)
+}
+
 /// What the admin endpoint shows.
 fn views(pipeline: &Arc<Pipeline>) -> Views {
     let (asked, shown, shadowed) = (
@@ -453,7 +468,6 @@ fn observation(pipeline: &Pipeline) -> Observation {
         cached_tokens: figures.entries,
         judged_tokens: figures.judged,
         revocations: revocations::seen(identity.revocations()),
-        shared: None,
         minted: pipeline.mint.as_deref().map(minted::seen),
         status_lists: lists.collect(),
         remembered_judgements: pipeline.memory.entries(),

@@ -414,37 +414,9 @@ async fn a_forbid_in_error_is_counted() {
     assert!(text.contains(r#"cardea_policy_errors_total{effect="permit"} 0"#));
 }
 
-#[tokio::test]
-async fn status_lists_are_told_of_by_issuer() {
-    let telemetry = start(&settings(None));
-    let seen = |held, oldest| StatusListsSeen {
-        issuer: format!("https://{held}.example").into(),
-        held,
-        oldest,
-        failures: 5,
-    };
-    assert!(telemetry.observe(move || Observation {
-        status_lists: vec![seen(6, Some(Duration::from_secs(70))), seen(0, None)],
-        ..Observation::default()
-    }));
-    let text = telemetry.render();
-    for line in [
-        r#"cardea_status_lists_held{issuer="https://6.example"} 6"#,
-        r#"cardea_status_lists_held{issuer="https://0.example"} 0"#,
-        r#"cardea_status_lists_age_seconds{issuer="https://6.example"} 70"#,
-        r#"cardea_status_lists_fetch_failures_total{issuer="https://0.example"} 5"#,
-    ] {
-        assert!(text.contains(line), "{line}\n{text}");
-    }
-    assert!(!text.contains(r#"cardea_status_lists_age_seconds{issuer="https://0.example"}"#));
-}
-
-#[tokio::test]
-async fn gauges_ask_the_application() {
-    let telemetry = start(&settings(None));
-    assert!(!telemetry.render().contains("cardea_bundle_info"));
-    assert!(!telemetry.render().contains("cardea_mint"));
-    assert!(telemetry.observe(|| Observation {
+/// An observation in which everything has a value of its own.
+fn everything_seen() -> Observation {
+    Observation {
         ready: true,
         keys: vec![IssuerKeys {
             issuer: "https://id.example".into(),
@@ -492,12 +464,25 @@ async fn gauges_ask_the_application() {
             key_age: Some(Duration::from_secs(30)),
             stale: true,
         }),
-        status_lists: Vec::new(),
+        status_lists: vec![StatusListsSeen {
+            issuer: "https://id.example".into(),
+            held: 6,
+            oldest: Some(Duration::from_secs(70)),
+            failures: 5,
+        }],
         remembered_judgements: 8,
         shadow_disagreements: 1,
         shadow_dropped: 2,
         observed_operations: 4,
-    }));
+    }
+}
+
+#[tokio::test]
+async fn gauges_ask_the_application() {
+    let telemetry = start(&settings(None));
+    assert!(!telemetry.render().contains("cardea_bundle_info"));
+    assert!(!telemetry.render().contains("cardea_mint"));
+    assert!(telemetry.observe(everything_seen));
     assert!(!telemetry.observe(Observation::default));
     let text = telemetry.render();
     for line in [
@@ -505,6 +490,9 @@ async fn gauges_ask_the_application() {
         r#"cardea_keys_age_seconds{issuer="https://id.example"} 90"#,
         r#"cardea_keys_fetch_failures_total{issuer="https://id.example"} 2"#,
         r#"cardea_keys_left_out{issuer="https://id.example"} 1"#,
+        r#"cardea_status_lists_held{issuer="https://id.example"} 6"#,
+        r#"cardea_status_lists_age_seconds{issuer="https://id.example"} 70"#,
+        r#"cardea_status_lists_fetch_failures_total{issuer="https://id.example"} 5"#,
         r#"cardea_bundle_info{digest="d1gest"} 1"#,
         "cardea_bundle_age_seconds 5",
         "cardea_bundle_stale 1",

@@ -76,7 +76,7 @@ pub(crate) struct House {
     envoy: Envoy,
     edge: Envoy,
     runtime: Runtime,
-    _apps: Vec<App>,
+    _apps: [App; 7],
 }
 
 /// The house. Whoever asks first starts it.
@@ -134,11 +134,8 @@ impl House {
         let hop = behind(&main, false);
         let appending = behind(&main, true);
         sign(&mut unix);
-        let all = [main, no_keys, own_error, tls, unix, hop, appending];
-        let apps: Vec<App> = all
-            .iter()
-            .map(|config| App::start(config).unwrap())
-            .collect();
+        let all = [&main, &no_keys, &own_error, &tls, &unix, &hop, &appending];
+        let apps = all.map(|config| App::start(config).unwrap());
         for (index, app) in apps.iter().enumerate() {
             let has_keys = index != 1 && index != 2;
             assert!(!has_keys || app.wait_until_ready(PATIENCE), "no keys");

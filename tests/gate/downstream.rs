@@ -26,8 +26,11 @@ fn world(mint: Value) -> World {
 fn minting(setup: &mut Setup, mint: Value) {
     setup.settings["public"] = json!({ "address": "127.0.0.1:0" });
     setup.settings["mint"] = json!({ "issuer": CARDEA });
-    for (name, value) in mint.as_object().unwrap() {
-        setup.settings["mint"][name] = value.clone();
+    let Value::Object(further) = mint else {
+        panic!("no section: {mint}")
+    };
+    for (name, value) in further {
+        setup.settings["mint"][name] = value;
     }
 }
 
