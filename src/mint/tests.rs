@@ -44,6 +44,11 @@ fn world(change: impl FnOnce(&mut Settings)) -> World {
     }
 }
 
+/// For the verifier of these tests alone: the mint signs by itself.
+fn install_crypto() {
+    let _kept = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
 fn matched(api: &str, operation: &str) -> Matched {
     let api = Arc::new(Api {
         name: api.into(),
@@ -137,7 +142,7 @@ impl World {
 
 #[test]
 fn a_token_says_who_calls_in_the_words_that_settings_chose() {
-    crate::identity::install_crypto();
+    install_crypto();
     for algorithm in [SigningAlgorithm::ES256, SigningAlgorithm::EdDSA] {
         let world = world(|settings| settings.keys.algorithm = algorithm);
         let mut claims = world.read(&world.token(&verified(alice()), "orders", 0));
@@ -158,7 +163,7 @@ fn a_token_says_who_calls_in_the_words_that_settings_chose() {
 #[test]
 fn every_other_claim_can_be_had_and_none_has_to() {
     use MintedClaim as C;
-    crate::identity::install_crypto();
+    install_crypto();
     let all = world(|settings| settings.claims = vec![C::Groups, C::Amr, C::Sid, C::Exposed]);
     let claims = all.read(&all.token(&verified(alice()), "orders", 0));
     assert_eq!(claims["groups"], json!(["staff"]));
@@ -177,7 +182,7 @@ fn every_other_claim_can_be_had_and_none_has_to() {
 
 #[test]
 fn whoever_acts_for_somebody_stands_in_act_and_the_other_is_the_subject() {
-    crate::identity::install_crypto();
+    install_crypto();
     let world = world(|_| {});
     let bot = IdentityAttributes {
         on_behalf: Some(OnBehalf {
@@ -217,7 +222,7 @@ fn whoever_acts_for_somebody_stands_in_act_and_the_other_is_the_subject() {
 
 #[test]
 fn a_workload_is_named_by_its_spiffe_id() {
-    crate::identity::install_crypto();
+    install_crypto();
     let world = world(|_| {});
     let id = crate::model::SpiffeId::parse("spiffe://example.com/ns/shop/sa/client").unwrap();
     let workload = verified(IdentityAttributes::workload(id, at(3600)));
@@ -233,7 +238,7 @@ fn a_workload_is_named_by_its_spiffe_id() {
 
 #[test]
 fn a_token_never_outlives_the_callers_own_credential() {
-    crate::identity::install_crypto();
+    install_crypto();
     let world = world(|_| {});
     let ends = |second| {
         verified(IdentityAttributes {
@@ -260,7 +265,7 @@ fn a_token_never_outlives_the_callers_own_credential() {
 
 #[test]
 fn nobody_in_particular_gets_a_token_only_where_settings_want_it() {
-    crate::identity::install_crypto();
+    install_crypto();
     let none = world(|_| {});
     assert_eq!(none.try_token(&Caller::Anonymous, "orders", 0), Ok(None));
     let some = world(|settings| settings.anonymous = true);
@@ -313,7 +318,7 @@ fn the_longest_token_stays_below_6_kib() {
 
 #[test]
 fn c4_a_remembered_token_is_only_ever_that_of_the_same_proof_audience_and_operation() {
-    crate::identity::install_crypto();
+    install_crypto();
     let world = world(|settings| settings.bind = Binding::Operation);
     let alice_one = verified(alice());
     let others = [
@@ -385,7 +390,7 @@ fn many_who_ask_at_once_for_the_same_cost_one_signature() {
 
 #[test]
 fn after_a_rotation_old_tokens_verify_until_they_end() {
-    crate::identity::install_crypto();
+    install_crypto();
     let world = world(|_| {});
     let caller = verified(alice());
     let (hour, ahead) = (3600, 600);
