@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::content::Content;
@@ -39,6 +40,8 @@ struct Flight {
     due: Instant,
     /// Failed fetches since the last good one.
     failed_in_a_row: u32,
+    /// The newest `iat` that was ever taken in, whether or not what it came with still counts.
+    newest: Timestamp,
 }
 
 /// Who wants a list fetched.
@@ -51,7 +54,8 @@ pub(super) enum Why {
 }
 
 impl List {
-    pub(super) fn new(reference: Reference, source: &Source) -> Arc<Self> {
+    /// A list of which nothing is held. `newest` is the newest `iat` of it that is known.
+    pub(super) fn new(reference: Reference, newest: Timestamp, source: &Source) -> Arc<Self> {
         Arc::new(Self {
             reference,
             content: ArcSwapOption::empty(),
@@ -60,6 +64,7 @@ impl List {
                 gone: false,
                 due: source.clock.monotonic(),
                 failed_in_a_row: 0,
+                newest,
             }),
             rounds: watch::Sender::new(0),
             used: AtomicU64::new(source.seconds(source.clock.monotonic())),
@@ -97,15 +102,16 @@ impl List {
         (!flight.running).then_some(flight.due)
     }
 
-    /// Lets it go, for good, unless it is being fetched. Proofs that stand on it end.
-    pub(super) fn let_go(&self) -> bool {
+    /// Lets it go, for good, unless it is being fetched. Proofs that stand on it end. What is left of it is its newest
+    /// `iat`; `None` where it stays.
+    pub(super) fn let_go(&self) -> Option<Timestamp> {
         let mut flight = self.lock();
         if flight.running {
-            return false;
+            return None;
         }
         flight.gone = true;
         self.content.store(None);
-        true
+        Some(flight.newest)
     }
 
     /// Begins a fetch, or joins the one under way. `None`: it failed a moment ago, or the list was let go.
@@ -136,21 +142,21 @@ impl List {
 
     fn take_in(&self, source: &Source, fetched: Result<Content, NotHad>) {
         let newer = fetched.and_then(|content| {
-            let held = self.content.load();
-            match held.as_ref() {
-                // Whoever keeps an old list for us would keep a revoked token alive.
-                Some(held) if content.issued_at < held.issued_at && source.current(held) => {
-                    Err(NotHad::Older)
-                }
-                _ => Ok(content),
+            // Whoever keeps an old list for us would keep a revoked token alive.
+            let older = content.issued_at < self.lock().newest;
+            if older {
+                Err(NotHad::Older)
+            } else {
+                Ok(content)
             }
         });
         let now = source.clock.monotonic();
         match newer {
             Ok(content) => {
-                let pause = source.pause(content.ttl);
+                let (pause, newest) = (source.pause(content.ttl), content.issued_at);
                 self.content.store(Some(Arc::new(content)));
                 let mut flight = self.lock();
+                flight.newest = newest;
                 flight.failed_in_a_row = 0;
                 flight.due = now + pause;
             }

@@ -14,7 +14,7 @@ use super::super::settings::{IssuerSettings, StatusListSettings};
 use super::super::statement::{Expected, Signer, Unbelieved};
 use super::content::{Content, Terms, Unusable};
 use super::reference::Reference;
-use crate::model::{Arrival, Clock};
+use crate::model::Clock;
 
 /// The type of lists, without `application/` (section 5.1).
 const MEDIA_TYPE: &str = "statuslist+jwt";
@@ -60,7 +60,7 @@ pub(super) enum NotHad {
     /// It is believed, and says nothing that can be used.
     #[error("the list {}", .0.0)]
     Unusable(Unusable),
-    /// The one that is held is newer.
+    /// A newer one was had before.
     #[error("the list is older than the one that was fetched before")]
     Older,
     /// There was nobody left to read it.
@@ -114,6 +114,7 @@ impl Source {
         let statement = believed.map_err(NotHad::Unbelieved)?;
         let (uri, named) = (reference.uri.clone(), self.named.clone());
         let (skew, max_stale) = (self.skew, self.settings.max_stale.0);
+        let max_age = self.max_age();
         // Unpacking takes a while, and others wait for this runtime.
         let reading = tokio::task::spawn_blocking(move || {
             let terms = Terms {
@@ -121,6 +122,7 @@ impl Source {
                 issuer: &named,
                 skew,
                 max_stale,
+                max_age,
                 most,
             };
             Content::read(&statement, terms, now)
@@ -129,15 +131,9 @@ impl Source {
         read.map_err(NotHad::Unusable)
     }
 
-    /// Whether what is held still counts.
-    pub(super) fn current(&self, content: &Content) -> bool {
-        content.holds(&Arrival {
-            at: self.clock.now(),
-            started: self.clock.monotonic(),
-            deadline: None,
-            trace_parent: None,
-            grpc: false,
-        })
+    /// How old a list may be by its own `iat`.
+    pub(super) fn max_age(&self) -> SignedDuration {
+        SignedDuration::try_from(self.settings.max_age.0).unwrap_or_default()
     }
 
     /// The pause until a list is fetched again: its own time to live within the settings' bounds, a tenth less at most, so

@@ -264,6 +264,8 @@ async fn k1_whatever_the_server_does_nothing_but_the_issuers_list_is_believed() 
         ),
         (with(json!({"exp": NOW - 60})), "expired"),
         (with(json!({"iat": NOW + 60})), "future"),
+        (with(json!({"iat": null})), "no `iat`"),
+        (with(json!({"iat": NOW - 2 * 24 * 3600})), "max_age"),
         (
             with(json!({"status_list": status_list(1, &[0; 2000])})),
             "max_list_bytes",
@@ -315,6 +317,57 @@ async fn c8_a_list_serves_until_it_is_stale_and_then_nothing_on_it_passes() {
     assert_eq!(bench.check(&standing), unavailable());
     assert!(!standing.refuses(&arrival(&bench.clock)));
     assert_eq!(bench.ask("1", 0).await, unavailable());
+}
+
+#[tokio::test]
+async fn c8_a_list_that_is_served_for_ever_counts_no_longer_than_max_age() {
+    let bench = Bench::new().await;
+    bench.publish("1", &[0]);
+    let standing = bench.standing("1", 0).await.unwrap();
+    for _ in 0..48 {
+        assert_eq!(bench.check(&standing), Ok(()));
+        bench.advance(1800);
+        bench.lists().refresh().await;
+    }
+    // A day, and the skew of clocks.
+    bench.advance(29);
+    assert_eq!(bench.check(&standing), Ok(()));
+    bench.advance(1);
+    assert_eq!(bench.check(&standing), unavailable());
+    bench.lists().refresh().await;
+    assert_eq!(
+        bench.check(&standing),
+        unavailable(),
+        "though it was fetched"
+    );
+    assert_eq!(bench.ask("1", 0).await, unavailable());
+    bench.publish_with("1", &[0], json!({"iat": NOW + 24 * 3600}));
+    bench.lists().refresh().await;
+    assert_eq!(bench.check(&standing), Ok(()));
+}
+
+#[tokio::test]
+async fn c8_a_list_that_lapsed_or_was_let_go_comes_back_no_older_than_it_was() {
+    let bench = Bench::with(|lists| lists.max_lists = 1).await;
+    bench.publish_with("1", &[1], json!({"exp": NOW + 60}));
+    assert_eq!(bench.ask("1", 0).await, refused(Fault::Revoked));
+    bench.publish_with("1", &[0], json!({"iat": NOW - 1}));
+    bench.advance(90);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it has expired");
+    // Another takes its place.
+    bench.publish("2", &[0]);
+    bench.advance(61);
+    assert_eq!(bench.ask("2", 0).await, Ok(()));
+    bench.advance(61);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it made room");
+    // Nobody uses it.
+    bench.advance(3601);
+    bench.lists().turn();
+    assert_eq!(bench.lists().figures().held, 0);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it was forgotten");
+    bench.advance(1);
+    bench.publish("1", &[0]);
+    assert_eq!(bench.ask("1", 0).await, Ok(()));
 }
 
 #[tokio::test]
@@ -523,7 +576,7 @@ fn every_mistake_in_the_settings_is_named() {
         ..StatusListSettings::default()
     };
     assert_eq!(problems(off), Vec::<String>::new());
-    let mistakes: [(Mistake, &str); 12] = [
+    let mistakes: [(Mistake, &str); 14] = [
         (|lists| lists.url_prefixes.clear(), "url_prefixes"),
         (
             |lists| lists.url_prefixes.push("http://idp.example/".into()),
@@ -554,6 +607,8 @@ fn every_mistake_in_the_settings_is_named() {
             "max_refresh",
         ),
         (|lists| lists.max_stale = Period::seconds(10), "max_stale"),
+        (|lists| lists.max_age = Period::seconds(10), "max_age"),
+        (|lists| lists.max_age = Period::seconds(31 << 17), "max_age"),
         (|lists| lists.ca_file = Some("".into()), "ca_file"),
         (|lists| lists.max_lists = 0, "max_lists"),
         (|lists| lists.max_list_bytes = 65 << 20, "max_list_bytes"),
