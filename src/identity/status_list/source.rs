@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
 use super::super::fetch::{self, Access, FetchError, TIME_LIMIT};
+use super::super::jwk::PublicKey;
 use super::super::settings::{IssuerSettings, StatusListSettings};
-use super::super::statement::{Expected, Signer, Unbelieved};
+use super::super::statement::{Signer, Unbelieved, Unproved};
 use super::content::{Content, Terms, Unusable};
 use super::reference::Reference;
 use crate::model::Clock;
@@ -22,8 +23,17 @@ const MEDIA_TYPE: &str = "statuslist+jwt";
 /// What is asked for (section 8.1).
 const ACCEPT: &str = "application/statuslist+jwt";
 
-/// How many lists are fetched at once: a list on its way needs several times its length.
+/// How many lists of one issuer are fetched at once: a list on its way needs several times its length. Each issuer has turns
+/// of its own, so that a slow server keeps nobody else's lists waiting.
 const AT_ONCE: usize = 4;
+
+/// How many lists are read at once, of all issuers together: each computes for as long as it is, on a thread.
+const READ_AT_ONCE: usize = 4;
+
+/// The turns of all issuers' lists to be read.
+pub(super) fn reading_turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(READ_AT_ONCE))
+}
 
 /// What one issuer's lists share.
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub(super) struct Source {
     skew: SignedDuration,
     access: Access,
     turns: Semaphore,
+    /// Whose turn it is to be read, among all issuers' lists.
+    pub(super) reading: Arc<Semaphore>,
     began: Instant,
     failures: AtomicU64,
 }
@@ -70,10 +82,10 @@ pub(super) enum NotHad {
 
 impl Source {
     pub(super) fn new(
-        tokens: &IssuerSettings,
-        settings: StatusListSettings,
+        (tokens, settings): (&IssuerSettings, StatusListSettings),
         signer: Signer,
-        (access, clock, background): (Access, Arc<dyn Clock>, Handle),
+        (access, reading): (Access, Arc<Semaphore>),
+        (clock, background): (Arc<dyn Clock>, Handle),
     ) -> Arc<Self> {
         Arc::new(Self {
             issuer: tokens.issuer.clone(),
@@ -83,6 +95,7 @@ impl Source {
             landed: Notify::new(),
             turns: Semaphore::new(AT_ONCE),
             failures: AtomicU64::new(0),
+            reading,
             settings,
             signer,
             access,
@@ -104,19 +117,30 @@ impl Source {
         let fetched = tokio::time::timeout(TIME_LIMIT, fetched).await;
         let text = fetched.unwrap_or(Err(FetchError::TooSlow))?;
         let text = text.ok_or(NotHad::TooLong)?;
+        // It is as fresh as it came, however long it waits for its turn.
+        let fetched = (self.clock.now(), self.clock.monotonic());
+        let unproved = self.apart(move || Unproved::read(&text, MEDIA_TYPE));
+        let unproved = unproved.await?.map_err(NotHad::Unbelieved)?;
         let now = (self.clock.now(), self.clock.monotonic());
-        let expected = Expected {
-            media_type: MEDIA_TYPE,
-            audiences: None,
-            until: now.1 + TIME_LIMIT,
-        };
-        let believed = self.signer.believe(&text, expected, now).await;
-        let statement = believed.map_err(NotHad::Unbelieved)?;
+        let key = self.signer.key(&unproved, now.1 + TIME_LIMIT, now).await;
+        let key = key.map_err(NotHad::Unbelieved)?;
+        self.read((reference, most), (unproved, key), fetched).await
+    }
+
+    /// Believes what was read, or not. `most` is how long it may be, unpacked.
+    async fn read(
+        &self,
+        (reference, most): (&Reference, usize),
+        (unproved, key): (Unproved, Arc<PublicKey>),
+        fetched: (Timestamp, Instant),
+    ) -> Result<Content, NotHad> {
+        let statement = self.apart(move || unproved.prove(&key)).await?;
+        let statement = statement.and_then(|statement| self.signer.vouch(statement, None));
+        let statement = statement.map_err(NotHad::Unbelieved)?;
         let (uri, named) = (reference.uri.clone(), self.named.clone());
         let (skew, max_stale) = (self.skew, self.settings.max_stale.0);
         let max_age = self.max_age();
-        // Unpacking takes a while, and others wait for this runtime.
-        let reading = tokio::task::spawn_blocking(move || {
+        let read = self.apart(move || {
             let terms = Terms {
                 uri: &uri,
                 issuer: &named,
@@ -125,10 +149,24 @@ impl Source {
                 max_age,
                 most,
             };
-            Content::read(&statement, terms, now)
+            Content::read(&statement, terms, fetched)
         });
-        let read = reading.await.map_err(|_| NotHad::Ending)?;
-        read.map_err(NotHad::Unusable)
+        read.await?.map_err(NotHad::Unusable)
+    }
+
+    /// Computes beside this runtime, which others wait for, in its turn among all issuers' lists.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotHad> {
+        let turn = Arc::clone(&self.reading).acquire_owned().await;
+        let turn = turn.map_err(|_| NotHad::Ending)?;
+        let working = tokio::task::spawn_blocking(move || {
+            // Whoever gives up waiting does not end the work, nor its turn.
+            let _turn = turn;
+            work()
+        });
+        working.await.map_err(|_| NotHad::Ending)
     }
 
     /// How old a list may be by its own `iat`.

@@ -415,6 +415,59 @@ async fn lists_are_fetched_when_they_are_due_by_their_ttl_within_bounds() {
 }
 
 #[tokio::test]
+async fn lists_are_read_beside_the_runtime_and_no_more_than_four_of_all_issuers_at_once() {
+    let bench = Bench::new().await;
+    bench.publish("1", &[0]);
+    let source = &bench.lists().source;
+    let here = std::thread::current().id();
+    let there = source.apart(|| std::thread::current().id()).await;
+    assert_ne!(there, Ok(here));
+
+    assert_eq!(source.reading.available_permits(), 4);
+    let others = source.reading.acquire_many(4).await.unwrap();
+    let mut asking = Box::pin(bench.ask("1", 0));
+    tokio::select! {
+        answer = &mut asking => panic!("nobody could read it: {answer:?}"),
+        () = async {
+            while bench.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    drop(others);
+    assert_eq!(asking.await, Ok(()));
+}
+
+#[tokio::test]
+async fn all_issuers_lists_share_the_turns_to_be_read() {
+    let bench = Bench::new().await;
+    let lists = StatusListSettings {
+        url_prefixes: vec![format!("{}/lists", bench.idp.url)],
+        ..StatusListSettings::default()
+    };
+    let issuer = IssuerSettings {
+        status_lists: Some(lists),
+        ..bench.idp.settings()
+    };
+    let (issuers, keys) = (
+        [issuer.clone(), issuer],
+        [(); 2].map(|()| Arc::clone(&bench.keys)),
+    );
+    let clock: Arc<dyn Clock> = Arc::clone(&bench.clock) as _;
+    let around = (&clock, &Handle::current(), Duration::from_secs(1));
+    let nobody = |_| -> Surroundings { panic!("no keys of its own") };
+    let started = start((&issuers, &keys), nobody, around).unwrap();
+    let turns: Vec<_> = all(&started.statuses)
+        .iter()
+        .map(|lists| Arc::clone(&lists.source.reading))
+        .collect();
+    assert!(Arc::ptr_eq(&turns[0], &turns[1]));
+}
+
+#[tokio::test]
 async fn lists_that_nobody_uses_are_forgotten() {
     let bench = Bench::new().await;
     bench.publish("used", &[0]);
