@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -12,12 +12,6 @@ use super::content::Content;
 use super::reference::Reference;
 use super::source::{NotHad, Source};
 use crate::model::Arrival;
-
-/// The first pause after a failed fetch; it doubles with each further failure.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-
-/// The longest pause after failed fetches.
-const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// One list.
 #[derive(Debug)]
@@ -40,6 +34,8 @@ struct Flight {
     due: Instant,
     /// Failed fetches since the last good one.
     failed_in_a_row: u32,
+    /// Why it cannot be had, as it was told last.
+    told: Option<NotHad>,
     /// The newest `iat` that was ever taken in, whether or not what it came with still counts.
     newest: Timestamp,
 }
@@ -64,6 +60,7 @@ impl List {
                 gone: false,
                 due: source.clock.monotonic(),
                 failed_in_a_row: 0,
+                told: None,
                 newest,
             }),
             rounds: watch::Sender::new(0),
@@ -159,14 +156,17 @@ impl List {
                 flight.newest = newest;
                 flight.failed_in_a_row = 0;
                 flight.due = now + pause;
+                if flight.told.take().is_some() {
+                    source.recovered(&self.reference.url);
+                }
             }
             Err(error) => {
-                source.failed(&self.reference.url, &error);
                 let mut flight = self.lock();
-                let doubled = 1 << flight.failed_in_a_row.min(16);
+                let told = flight.told.as_ref() == Some(&error);
+                source.failed(&self.reference.url, &error, told);
+                flight.told = Some(error);
                 flight.failed_in_a_row = flight.failed_in_a_row.saturating_add(1);
-                let pause = FIRST_RETRY.saturating_mul(doubled).min(LAST_RETRY);
-                flight.due = now + pause.min(source.longest_pause());
+                flight.due = now + source.rest(flight.failed_in_a_row);
             }
         }
     }

@@ -27,6 +27,12 @@ const ACCEPT: &str = "application/statuslist+jwt";
 /// of its own, so that a slow server keeps nobody else's lists waiting.
 const AT_ONCE: usize = 4;
 
+/// The first pause after a failed fetch; it doubles with each further failure.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// The longest pause after failed fetches.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
 /// How many lists are read at once, of all issuers together: each computes for as long as it is, on a thread.
 const READ_AT_ONCE: usize = 4;
 
@@ -179,11 +185,14 @@ impl Source {
     pub(super) fn pause(&self, ttl: Option<Duration>) -> Duration {
         let (least, most) = (self.settings.min_refresh.0, self.longest_pause());
         let pause = ttl.unwrap_or(most).min(most).max(least);
-        let mut random = [0];
-        // Without random bytes the pause is simply whole.
-        let _kept = aws_lc_rs::rand::fill(&mut random);
-        let [random] = random;
-        pause.mul_f64(1.0 - 0.1 * f64::from(random) / 255.0)
+        sooner(pause, 0.1)
+    }
+
+    /// The pause after this many failed fetches in a row: it doubles, up to half less, so that neither the lists of one server
+    /// nor many instances come back to it together.
+    pub(super) fn rest(&self, failed: u32) -> Duration {
+        let doubled = FIRST_RETRY.saturating_mul(1 << failed.saturating_sub(1).min(16));
+        sooner(doubled.min(LAST_RETRY).min(self.longest_pause()), 0.5)
     }
 
     /// The longest pause between two fetches.
@@ -191,11 +200,22 @@ impl Source {
         self.settings.max_refresh.0
     }
 
-    /// Notes that a list could not be had.
-    pub(super) fn failed(&self, url: &Url, error: &NotHad) {
+    /// Notes that a list could not be had, and tells why unless that was `told`.
+    pub(super) fn failed(&self, url: &Url, error: &NotHad, told: bool) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        if !told {
+            let list = fetch::name(url);
+            tracing::warn!(
+                issuer = %self.issuer, %list, %error,
+                "a status list could not be fetched: it is tried again, and this is told once"
+            );
+        }
+    }
+
+    /// Tells that a list can be had again.
+    pub(super) fn recovered(&self, url: &Url) {
         let list = fetch::name(url);
-        tracing::warn!(issuer = %self.issuer, %list, %error, "a status list could not be fetched");
+        tracing::info!(issuer = %self.issuer, %list, "a status list could be fetched again");
     }
 
     /// Fetches that failed since the start.
@@ -207,4 +227,12 @@ impl Source {
     pub(super) fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.began).as_secs()
     }
+}
+
+/// A pause, less a random part of it: this share at most. Without random bytes it is simply whole.
+fn sooner(pause: Duration, share: f64) -> Duration {
+    let mut random = [0];
+    let _kept = aws_lc_rs::rand::fill(&mut random);
+    let [random] = random;
+    pause.mul_f64(1.0 - share * f64::from(random) / 255.0)
 }

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -465,6 +466,86 @@ async fn all_issuers_lists_share_the_turns_to_be_read() {
         .map(|lists| Arc::clone(&lists.source.reading))
         .collect();
     assert!(Arc::ptr_eq(&turns[0], &turns[1]));
+}
+
+#[tokio::test]
+async fn pauses_after_failures_double_and_are_never_those_of_everybody_else() {
+    let bench = Bench::new().await;
+    let source = &bench.lists().source;
+    for (failed, whole) in [(1, 0.5), (2, 1.0), (5, 8.0), (7, 30.0), (u32::MAX, 30.0)] {
+        let mut rests = BTreeSet::new();
+        for _ in 0..64 {
+            let rest = source.rest(failed);
+            assert!(
+                (whole / 2.0..=whole).contains(&rest.as_secs_f64()),
+                "{rest:?}"
+            );
+            rests.insert(rest);
+        }
+        // Of 256 each: that all 64 are the same one does not happen.
+        assert!(rests.len() > 1, "{rests:?}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_list_cannot_be_had_is_told_once_until_that_changes() {
+    let bench = Bench::new().await;
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _told_here = tracing::subscriber::set_default(subscriber.finish());
+    let told = async |reply: Reply, failures: u64| {
+        bench.reply("1", reply);
+        for _ in 0..3 {
+            assert_eq!(bench.ask("1", 0).await, unavailable());
+            bench.advance(30);
+        }
+        assert_eq!(bench.lists().figures().fetch_errors, failures);
+        lines.take("a status list could not be fetched")
+    };
+    let once = told(Reply::Status(500, String::new()), 3).await;
+    assert_eq!(once.len(), 1, "{once:?}");
+    assert!(
+        once[0].contains("WARN") && once[0].contains("status 500"),
+        "{once:?}"
+    );
+    let once = told(Reply::Status(200, "{}".into()), 6).await;
+    assert_eq!(once.len(), 1, "another reason: {once:?}");
+    bench.publish("1", &[0]);
+    bench.lists().refresh().await;
+    let back = lines.take("could be fetched again");
+    assert_eq!(back.len(), 1, "{back:?}");
+    bench.lists().refresh().await;
+    assert_eq!(lines.take("status list").len(), 0);
+    bench.reply("1", Reply::Status(500, String::new()));
+    bench.lists().refresh().await;
+    assert_eq!(lines.take("a status list could not be fetched").len(), 1);
+}
+
+/// What was logged, by lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// The lines with this in them. All are forgotten.
+    fn take(&self, part: &str) -> Vec<String> {
+        let text = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(text).unwrap();
+        let lines = text.lines().filter(|line| line.contains(part));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]
