@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 
 use super::denial::Denial;
 use super::ground::Ground;
+use super::jwk::PublicKey;
 use super::keys::KeySource;
+use super::settings::Algorithm;
 use super::token::Token;
 use crate::model::Arrival;
 
@@ -50,6 +52,15 @@ impl std::fmt::Debug for Statement {
     }
 }
 
+/// A statement that was read, and not yet believed. It holds all it needs, so that it can go from thread to thread.
+pub(super) struct Unproved {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    claims: Map<String, Value>,
+    signed: String,
+    signature: String,
+}
+
 /// Why a statement is not believed: the end of a sentence for operators, which quotes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unbelieved {
@@ -85,6 +96,42 @@ impl Unbelieved {
     }
 }
 
+impl Unproved {
+    /// Reads a statement of this media type. Whoever asks has bounded the length of `text`; it computes for as long as that is.
+    ///
+    /// # Errors
+    /// [`Unbelieved`] where it has not one reading, or is of another type.
+    pub(super) fn read(text: &[u8], media_type: &str) -> Result<Self, Unbelieved> {
+        let text = std::str::from_utf8(text).map_err(|_| Unbelieved::Unreadable("is no text"))?;
+        let token = Token::of_any_length(text.trim_ascii());
+        let token = token.map_err(|wrong| Unbelieved::Unreadable(wrong.1))?;
+        if !is_media_type(token.media_type.as_deref(), media_type) {
+            return Err(Unbelieved::Type);
+        }
+        Ok(Self {
+            signed: token.signed.to_owned(),
+            signature: token.signature.to_owned(),
+            algorithm: token.algorithm,
+            kid: token.kid,
+            claims: token.claims,
+        })
+    }
+
+    /// What it says, if this key signed it. It computes for as long as it is.
+    ///
+    /// # Errors
+    /// [`Unbelieved::Signature`].
+    pub(super) fn prove(self, key: &PublicKey) -> Result<Statement, Unbelieved> {
+        if !key.verifies(self.algorithm, &self.signed, &self.signature) {
+            return Err(Unbelieved::Signature);
+        }
+        Ok(Statement {
+            claims: self.claims,
+            ground: Arc::clone(key.ground()),
+        })
+    }
+}
+
 impl Signer {
     /// Believes a statement, or not. Whoever asks has bounded the length of `text`; `now` is the time by both clocks.
     ///
@@ -96,41 +143,55 @@ impl Signer {
         expected: Expected<'_>,
         now: (Timestamp, Instant),
     ) -> Result<Statement, Unbelieved> {
-        let text = std::str::from_utf8(text).map_err(|_| Unbelieved::Unreadable("is no text"))?;
-        let token = Token::of_any_length(text.trim_ascii());
-        let token = token.map_err(|wrong| Unbelieved::Unreadable(wrong.1))?;
-        if !is_media_type(token.media_type.as_deref(), expected.media_type) {
-            return Err(Unbelieved::Type);
-        }
+        let unproved = Unproved::read(text, expected.media_type)?;
         // What costs nothing comes before what costs a key that may have to be fetched, and a signature.
-        let issuer = token.claims.get("iss").and_then(Value::as_str);
+        self.recognise(&unproved, expected.audiences)?;
+        let key = self.key(&unproved, expected.until, now).await?;
+        unproved.prove(&key)
+    }
+
+    /// Whether a statement calls itself this party's and for one of these, which is yet to be proven.
+    ///
+    /// # Errors
+    /// [`Unbelieved::Issuer`], [`Unbelieved::Audience`].
+    pub(super) fn recognise(
+        &self,
+        unproved: &Unproved,
+        audiences: Option<&[String]>,
+    ) -> Result<(), Unbelieved> {
+        let issuer = unproved.claims.get("iss").and_then(Value::as_str);
         if self.issuer.is_some() && issuer != self.issuer.as_deref() {
             return Err(Unbelieved::Issuer);
         }
-        let ours = expected.audiences;
-        if ours.is_some_and(|ours| !is_for(token.claims.get("aud"), ours)) {
+        if audiences.is_some_and(|ours| !is_for(unproved.claims.get("aud"), ours)) {
             return Err(Unbelieved::Audience);
         }
+        Ok(())
+    }
+
+    /// The key that a statement names, which may be waited for.
+    ///
+    /// # Errors
+    /// [`Unbelieved::Key`] where there is none, [`Unbelieved::KeysAway`] where nobody can tell now.
+    pub(super) async fn key(
+        &self,
+        unproved: &Unproved,
+        until: Instant,
+        now: (Timestamp, Instant),
+    ) -> Result<Arc<PublicKey>, Unbelieved> {
         let arrival = Arrival {
             at: now.0,
             started: now.1,
-            deadline: Some(expected.until),
+            deadline: Some(until),
             trace_parent: None,
             grpc: false,
         };
-        let (asked, key) = self.keys.key(token.kid.as_deref(), &arrival).await;
-        let key = key.map_err(|denial| match denial {
+        let (asked, key) = self.keys.key(unproved.kid.as_deref(), &arrival).await;
+        key.map_err(|denial| match denial {
             Denial::KeysUnavailable(_) => Unbelieved::KeysAway,
             // Others may have used up the right to ask: then nobody knows whether there is such a key.
             _ if asked.is_none() => Unbelieved::KeysAway,
             _ => Unbelieved::Key,
-        })?;
-        if !key.verifies(token.algorithm, token.signed, token.signature) {
-            return Err(Unbelieved::Signature);
-        }
-        Ok(Statement {
-            claims: token.claims,
-            ground: Arc::clone(key.ground()),
         })
     }
 }

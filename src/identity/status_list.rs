@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use self::list::List;
 use self::reference::{Places, Reference};
@@ -251,6 +252,9 @@ pub struct StatusListFigures {
     pub fetch_errors: u64,
 }
 
+/// What lists live by: the clock, the background runtime, and how long one request may wait for one.
+type Around<'a> = (&'a Arc<dyn Clock>, &'a Handle, Duration);
+
 /// The statuses of all issuers' tokens.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -276,20 +280,21 @@ pub(super) fn key_holders(issuers: &[IssuerSettings]) -> impl Iterator<Item = bo
 pub(super) fn start(
     (issuers, keys): (&[IssuerSettings], &[Arc<KeySource>]),
     surroundings: impl Fn(usize) -> Surroundings,
-    around: (&Arc<dyn Clock>, &Handle, Duration),
+    around: Around<'_>,
 ) -> Result<Started, Vec<Problem>> {
     let mut started = Started {
         statuses: Vec::new(),
         sources: Vec::new(),
     };
     let mut problems = Vec::new();
+    let reading = source::reading_turns();
     for (index, (issuer, own)) in issuers.iter().zip(keys).enumerate() {
         let Some(lists) = in_use(issuer) else {
             started.statuses.push(Statuses::of(issuer, None));
             continue;
         };
         let further = || surroundings(started.sources.len());
-        match honour((issuer, lists), (own, further), around) {
+        match honour((issuer, lists), (own, further), (around, &reading)) {
             Ok((honoured, further)) => {
                 started.statuses.push(Statuses::of(issuer, Some(honoured)));
                 started.sources.extend(further);
@@ -320,7 +325,7 @@ fn in_use(issuer: &IssuerSettings) -> Option<&StatusListSettings> {
 fn honour(
     (issuer, lists): (&IssuerSettings, &StatusListSettings),
     (own, surroundings): (&Arc<KeySource>, impl Fn() -> Surroundings),
-    (clock, background, wait): (&Arc<dyn Clock>, &Handle, Duration),
+    ((clock, background, wait), reading): (Around<'_>, &Arc<Semaphore>),
 ) -> Result<(Honoured, Option<Arc<KeySource>>), String> {
     let places = Places::new(&lists.url_prefixes);
     let places = places.map_err(|error| format!("a prefix {error}"))?;
@@ -339,8 +344,9 @@ fn honour(
         keys: Arc::clone(further.as_ref().unwrap_or(own)),
     };
     let access = Access::new(&lists.server(issuer), client);
-    let around = (access, Arc::clone(clock), background.clone());
-    let source = Source::new(issuer, lists.clone(), signer, around);
+    let access = (access, Arc::clone(reading));
+    let around = (Arc::clone(clock), background.clone());
+    let source = Source::new((issuer, lists.clone()), signer, access, around);
     let honoured = Honoured {
         lists: StatusLists::new(source, wait),
         places,

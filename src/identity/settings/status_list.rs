@@ -36,6 +36,10 @@ pub struct StatusListSettings {
     /// How long a list serves while it cannot be fetched again, and never beyond its own `exp`. Afterwards the tokens on it
     /// are answered with 503. A list that no token was asked about for as long is forgotten.
     pub max_stale: Period,
+    /// How old a list may be by its own `iat`, however often it is fetched: whoever serves it could otherwise serve one that
+    /// has no `exp` for ever. Longer than its signer takes to sign a new one. Older ones are not used, and the tokens on them
+    /// are answered with 503. At most `30d`.
+    pub max_age: Period,
     /// How many lists are held. Where all are in use, tokens of a further one are answered with 503. At most 1000.
     pub max_lists: u64,
     /// How long one list may be, in bytes, once it is unpacked: 4 MiB are 33 million tokens at one bit. At most 64 MiB. All
@@ -54,6 +58,7 @@ impl Default for StatusListSettings {
             min_refresh: Period::seconds(30),
             max_refresh: Period::seconds(5 * 60),
             max_stale: Period::seconds(60 * 60),
+            max_age: Period::seconds(24 * 60 * 60),
             max_lists: 64,
             max_list_bytes: 4 * MIB,
         }
@@ -151,6 +156,7 @@ impl StatusListSettings {
         found.between("min_refresh", min, seconds(1), seconds(day));
         found.between("max_refresh", max, min.0.max(seconds(1)), seconds(day));
         found.between("max_stale", self.max_stale, max.0, seconds(7 * day));
+        found.between("max_age", self.max_age, max.0, seconds(30 * day));
         found.within("max_lists", self.max_lists, 1..=1000);
         found.within("max_list_bytes", self.max_list_bytes, 1024..=64 * MIB);
     }

@@ -26,6 +26,8 @@ pub(super) struct Terms<'a> {
     pub(super) skew: SignedDuration,
     /// How long it serves without a newer one.
     pub(super) max_stale: Duration,
+    /// How old it may be by its own `iat`, however often it is fetched.
+    pub(super) max_age: SignedDuration,
     /// How long it may be, unpacked.
     pub(super) most: usize,
 }
@@ -40,7 +42,7 @@ pub(super) struct Content {
     pub(super) ttl: Option<Duration>,
     pub(super) fetched: Instant,
     stale_from: Instant,
-    /// `exp` and the skew.
+    /// `exp`, or the age at which no list counts any more, and the skew.
     expires_at: Timestamp,
     ground: Arc<Ground>,
 }
@@ -67,12 +69,16 @@ impl Content {
         if issued_at > horizon || time(claims, "nbf")?.is_some_and(|from| from > horizon) {
             return Err(Unusable("has an `iat` or `nbf` that lies in the future"));
         }
-        let expires_at = match time(claims, "exp")? {
-            None => Timestamp::MAX,
-            Some(at) => at.saturating_add(terms.skew).unwrap_or(at),
-        };
+        let skewed = |at: Timestamp| at.saturating_add(terms.skew).unwrap_or(at);
+        let expires_at = time(claims, "exp")?.map_or(Timestamp::MAX, skewed);
         if now.0 >= expires_at {
             return Err(Unusable("has expired"));
+        }
+        // Whoever serves the list could serve one that has no `exp` for ever.
+        let too_old_from = issued_at.saturating_add(terms.max_age);
+        let too_old_from = skewed(too_old_from.unwrap_or(issued_at));
+        if now.0 >= too_old_from {
+            return Err(Unusable("has an `iat` that lies longer ago than `max_age`"));
         }
         Ok(Self {
             ttl: ttl(claims)?,
@@ -80,12 +86,12 @@ impl Content {
             issued_at,
             fetched: now.1,
             stale_from: now.1 + terms.max_stale,
-            expires_at,
+            expires_at: expires_at.min(too_old_from),
             ground: Arc::clone(&statement.ground),
         })
     }
 
-    /// Whether it may still be used: it is not stale, not expired, and its signer's key was not withdrawn.
+    /// Whether it may still be used: it is not stale, neither expired nor too old, and its signer's key was not withdrawn.
     pub(super) fn holds(&self, arrival: &Arrival) -> bool {
         arrival.started < self.stale_from
             && arrival.at < self.expires_at
@@ -156,6 +162,7 @@ mod tests {
                 issuer: "https://idp.example",
                 skew: SignedDuration::from_secs(30),
                 max_stale: Duration::from_secs(3600),
+                max_age: SignedDuration::from_secs(7200),
                 most: 1024,
             };
             Content::read(
@@ -178,6 +185,7 @@ mod tests {
             json!({"exp": null, "ttl": null}),
             json!({"iss": "https://idp.example", "nbf": NOW, "more": {"a": [1]}}),
             json!({"iat": NOW + 30, "exp": NOW - 29}),
+            json!({"iat": NOW - 7229, "exp": null}),
             json!({"ttl": 0.5}),
         ] {
             assert!(bench.read(good.clone()).is_ok(), "{good}");
@@ -193,6 +201,8 @@ mod tests {
             (json!({"iat": "now"}), "whole number"),
             (json!({"iat": 1.5}), "whole number"),
             (json!({"nbf": NOW + 31}), "future"),
+            (json!({"iat": NOW - 7230}), "max_age"),
+            (json!({"iat": 1, "exp": null}), "max_age"),
             (json!({"exp": NOW - 30}), "expired"),
             (json!({"exp": "soon"}), "whole number"),
             (json!({"ttl": 0}), "positive"),
@@ -233,6 +243,13 @@ mod tests {
         bench.clock.advance(Duration::from_secs(1));
         assert!(!bench.holds(&lasting));
         let last = bench.read(json!({"exp": null})).unwrap();
+        assert!(bench.holds(&last));
+        bench.clock.advance(Duration::from_secs(3600 + 29));
+        let last = bench.read(json!({"exp": null})).unwrap();
+        assert!(bench.holds(&last), "fetched just now");
+        bench.clock.advance(Duration::from_secs(1));
+        assert!(!bench.holds(&last), "too old, whenever it was fetched");
+        let last = bench.read(json!({"iat": NOW + 7230, "exp": null})).unwrap();
         assert!(bench.holds(&last));
         bench.ground.withdraw();
         assert!(!bench.holds(&last));

@@ -2,21 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::content::Content;
 use super::reference::Reference;
 use super::source::{NotHad, Source};
 use crate::model::Arrival;
-
-/// The first pause after a failed fetch; it doubles with each further failure.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-
-/// The longest pause after failed fetches.
-const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// One list.
 #[derive(Debug)]
@@ -39,6 +34,10 @@ struct Flight {
     due: Instant,
     /// Failed fetches since the last good one.
     failed_in_a_row: u32,
+    /// Why it cannot be had, as it was told last.
+    told: Option<NotHad>,
+    /// The newest `iat` that was ever taken in, whether or not what it came with still counts.
+    newest: Timestamp,
 }
 
 /// Who wants a list fetched.
@@ -51,7 +50,8 @@ pub(super) enum Why {
 }
 
 impl List {
-    pub(super) fn new(reference: Reference, source: &Source) -> Arc<Self> {
+    /// A list of which nothing is held. `newest` is the newest `iat` of it that is known.
+    pub(super) fn new(reference: Reference, newest: Timestamp, source: &Source) -> Arc<Self> {
         Arc::new(Self {
             reference,
             content: ArcSwapOption::empty(),
@@ -60,6 +60,8 @@ impl List {
                 gone: false,
                 due: source.clock.monotonic(),
                 failed_in_a_row: 0,
+                told: None,
+                newest,
             }),
             rounds: watch::Sender::new(0),
             used: AtomicU64::new(source.seconds(source.clock.monotonic())),
@@ -97,15 +99,16 @@ impl List {
         (!flight.running).then_some(flight.due)
     }
 
-    /// Lets it go, for good, unless it is being fetched. Proofs that stand on it end.
-    pub(super) fn let_go(&self) -> bool {
+    /// Lets it go, for good, unless it is being fetched. Proofs that stand on it end. What is left of it is its newest
+    /// `iat`; `None` where it stays.
+    pub(super) fn let_go(&self) -> Option<Timestamp> {
         let mut flight = self.lock();
         if flight.running {
-            return false;
+            return None;
         }
         flight.gone = true;
         self.content.store(None);
-        true
+        Some(flight.newest)
     }
 
     /// Begins a fetch, or joins the one under way. `None`: it failed a moment ago, or the list was let go.
@@ -136,31 +139,34 @@ impl List {
 
     fn take_in(&self, source: &Source, fetched: Result<Content, NotHad>) {
         let newer = fetched.and_then(|content| {
-            let held = self.content.load();
-            match held.as_ref() {
-                // Whoever keeps an old list for us would keep a revoked token alive.
-                Some(held) if content.issued_at < held.issued_at && source.current(held) => {
-                    Err(NotHad::Older)
-                }
-                _ => Ok(content),
+            // Whoever keeps an old list for us would keep a revoked token alive.
+            let older = content.issued_at < self.lock().newest;
+            if older {
+                Err(NotHad::Older)
+            } else {
+                Ok(content)
             }
         });
         let now = source.clock.monotonic();
         match newer {
             Ok(content) => {
-                let pause = source.pause(content.ttl);
+                let (pause, newest) = (source.pause(content.ttl), content.issued_at);
                 self.content.store(Some(Arc::new(content)));
                 let mut flight = self.lock();
+                flight.newest = newest;
                 flight.failed_in_a_row = 0;
                 flight.due = now + pause;
+                if flight.told.take().is_some() {
+                    source.recovered(&self.reference.url);
+                }
             }
             Err(error) => {
-                source.failed(&self.reference.url, &error);
                 let mut flight = self.lock();
-                let doubled = 1 << flight.failed_in_a_row.min(16);
+                let told = flight.told.as_ref() == Some(&error);
+                source.failed(&self.reference.url, &error, told);
+                flight.told = Some(error);
                 flight.failed_in_a_row = flight.failed_in_a_row.saturating_add(1);
-                let pause = FIRST_RETRY.saturating_mul(doubled).min(LAST_RETRY);
-                flight.due = now + pause.min(source.longest_pause());
+                flight.due = now + source.rest(flight.failed_in_a_row);
             }
         }
     }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::list::{List, Why};
 use super::reference::Reference;
 use super::source::Source;
@@ -13,6 +15,9 @@ use crate::model::{Arrival, ColdStep};
 
 /// A list that a token was held against in this time is not let go for another.
 const IN_USE: Duration = Duration::from_secs(60);
+
+/// Of how many lists that were let go it is known how new they were.
+const MOST_LEFT: usize = 4096;
 
 /// How long to sleep where nothing is due. Every fetch that ends wakes whoever sleeps.
 const NOTHING_DUE: Duration = Duration::from_secs(60 * 60);
@@ -29,6 +34,8 @@ pub(in crate::identity) struct StatusLists {
 #[derive(Debug, Default)]
 struct Table {
     lists: HashMap<String, Arc<List>>,
+    /// The newest `iat` of lists that were let go: an older one is not taken when they are fetched anew.
+    left: HashMap<String, Timestamp>,
     /// When it was last said that there is no place.
     told_full: Option<Instant>,
 }
@@ -142,9 +149,15 @@ impl StatusLists {
         let second = self.source.seconds(now);
         let unused = |list: &List| second.saturating_sub(list.used()) > idle;
         let mut table = self.lock();
-        table
-            .lists
-            .retain(|_, list| !(unused(list) && list.let_go()));
+        let Table { lists, left, .. } = &mut *table;
+        lists.retain(|uri, list| match unused(list).then(|| list.let_go()) {
+            Some(Some(newest)) => {
+                left.insert(uri.clone(), newest);
+                false
+            }
+            _ => true,
+        });
+        self.forget(left);
         drop(table);
         let mut next = now + NOTHING_DUE;
         for list in self.all() {
@@ -168,7 +181,9 @@ impl StatusLists {
             self.tell_full(&mut table);
             return None;
         }
-        let list = List::new(reference.clone(), &self.source);
+        let newest = table.left.remove(&reference.uri);
+        let newest = newest.unwrap_or(Timestamp::MIN);
+        let list = List::new(reference.clone(), newest, &self.source);
         table.lists.insert(reference.uri.clone(), Arc::clone(&list));
         Some(list)
     }
@@ -181,12 +196,31 @@ impl StatusLists {
         let Some((uri, list)) = oldest else {
             return false;
         };
-        if second.saturating_sub(list.used()) <= IN_USE.as_secs() || !list.let_go() {
+        if second.saturating_sub(list.used()) <= IN_USE.as_secs() {
             return false;
         }
+        let Some(newest) = list.let_go() else {
+            return false;
+        };
         let uri = uri.clone();
         table.lists.remove(&uri);
+        table.left.insert(uri, newest);
+        self.forget(&mut table.left);
         true
+    }
+
+    /// Forgets what is known of lists that were let go, once anything older would be too old to count, and the oldest of
+    /// too many.
+    fn forget(&self, left: &mut HashMap<String, Timestamp>) {
+        let (now, age) = (self.source.clock.now(), self.source.max_age());
+        left.retain(|_, newest| newest.saturating_add(age).is_ok_and(|end| now < end));
+        while left.len() > MOST_LEFT {
+            let oldest = left.iter().min_by_key(|(_, newest)| **newest);
+            let Some(uri) = oldest.map(|(uri, _)| uri.clone()) else {
+                break;
+            };
+            left.remove(&uri);
+        }
     }
 
     fn tell_full(&self, table: &mut Table) {

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -264,6 +265,8 @@ async fn k1_whatever_the_server_does_nothing_but_the_issuers_list_is_believed() 
         ),
         (with(json!({"exp": NOW - 60})), "expired"),
         (with(json!({"iat": NOW + 60})), "future"),
+        (with(json!({"iat": null})), "no `iat`"),
+        (with(json!({"iat": NOW - 2 * 24 * 3600})), "max_age"),
         (
             with(json!({"status_list": status_list(1, &[0; 2000])})),
             "max_list_bytes",
@@ -318,6 +321,57 @@ async fn c8_a_list_serves_until_it_is_stale_and_then_nothing_on_it_passes() {
 }
 
 #[tokio::test]
+async fn c8_a_list_that_is_served_for_ever_counts_no_longer_than_max_age() {
+    let bench = Bench::new().await;
+    bench.publish("1", &[0]);
+    let standing = bench.standing("1", 0).await.unwrap();
+    for _ in 0..48 {
+        assert_eq!(bench.check(&standing), Ok(()));
+        bench.advance(1800);
+        bench.lists().refresh().await;
+    }
+    // A day, and the skew of clocks.
+    bench.advance(29);
+    assert_eq!(bench.check(&standing), Ok(()));
+    bench.advance(1);
+    assert_eq!(bench.check(&standing), unavailable());
+    bench.lists().refresh().await;
+    assert_eq!(
+        bench.check(&standing),
+        unavailable(),
+        "though it was fetched"
+    );
+    assert_eq!(bench.ask("1", 0).await, unavailable());
+    bench.publish_with("1", &[0], json!({"iat": NOW + 24 * 3600}));
+    bench.lists().refresh().await;
+    assert_eq!(bench.check(&standing), Ok(()));
+}
+
+#[tokio::test]
+async fn c8_a_list_that_lapsed_or_was_let_go_comes_back_no_older_than_it_was() {
+    let bench = Bench::with(|lists| lists.max_lists = 1).await;
+    bench.publish_with("1", &[1], json!({"exp": NOW + 60}));
+    assert_eq!(bench.ask("1", 0).await, refused(Fault::Revoked));
+    bench.publish_with("1", &[0], json!({"iat": NOW - 1}));
+    bench.advance(90);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it has expired");
+    // Another takes its place.
+    bench.publish("2", &[0]);
+    bench.advance(61);
+    assert_eq!(bench.ask("2", 0).await, Ok(()));
+    bench.advance(61);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it made room");
+    // Nobody uses it.
+    bench.advance(3601);
+    bench.lists().turn();
+    assert_eq!(bench.lists().figures().held, 0);
+    assert_eq!(bench.ask("1", 0).await, unavailable(), "it was forgotten");
+    bench.advance(1);
+    bench.publish("1", &[0]);
+    assert_eq!(bench.ask("1", 0).await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_list_whose_signer_withdraws_the_key_says_nothing_more() {
     let bench = Bench::new().await;
     bench.publish("1", &[0]);
@@ -359,6 +413,139 @@ async fn lists_are_fetched_when_they_are_due_by_their_ttl_within_bounds() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.check(&standing), refused(Fault::Revoked));
+}
+
+#[tokio::test]
+async fn lists_are_read_beside_the_runtime_and_no_more_than_four_of_all_issuers_at_once() {
+    let bench = Bench::new().await;
+    bench.publish("1", &[0]);
+    let source = &bench.lists().source;
+    let here = std::thread::current().id();
+    let there = source.apart(|| std::thread::current().id()).await;
+    assert_ne!(there, Ok(here));
+
+    assert_eq!(source.reading.available_permits(), 4);
+    let others = source.reading.acquire_many(4).await.unwrap();
+    let mut asking = Box::pin(bench.ask("1", 0));
+    tokio::select! {
+        answer = &mut asking => panic!("nobody could read it: {answer:?}"),
+        () = async {
+            while bench.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    drop(others);
+    assert_eq!(asking.await, Ok(()));
+}
+
+#[tokio::test]
+async fn all_issuers_lists_share_the_turns_to_be_read() {
+    let bench = Bench::new().await;
+    let lists = StatusListSettings {
+        url_prefixes: vec![format!("{}/lists", bench.idp.url)],
+        ..StatusListSettings::default()
+    };
+    let issuer = IssuerSettings {
+        status_lists: Some(lists),
+        ..bench.idp.settings()
+    };
+    let (issuers, keys) = (
+        [issuer.clone(), issuer],
+        [(); 2].map(|()| Arc::clone(&bench.keys)),
+    );
+    let clock: Arc<dyn Clock> = Arc::clone(&bench.clock) as _;
+    let around = (&clock, &Handle::current(), Duration::from_secs(1));
+    let nobody = |_| -> Surroundings { panic!("no keys of its own") };
+    let started = start((&issuers, &keys), nobody, around).unwrap();
+    let turns: Vec<_> = all(&started.statuses)
+        .iter()
+        .map(|lists| Arc::clone(&lists.source.reading))
+        .collect();
+    assert!(Arc::ptr_eq(&turns[0], &turns[1]));
+}
+
+#[tokio::test]
+async fn pauses_after_failures_double_and_are_never_those_of_everybody_else() {
+    let bench = Bench::new().await;
+    let source = &bench.lists().source;
+    for (failed, whole) in [(1, 0.5), (2, 1.0), (5, 8.0), (7, 30.0), (u32::MAX, 30.0)] {
+        let mut rests = BTreeSet::new();
+        for _ in 0..64 {
+            let rest = source.rest(failed);
+            assert!(
+                (whole / 2.0..=whole).contains(&rest.as_secs_f64()),
+                "{rest:?}"
+            );
+            rests.insert(rest);
+        }
+        // Of 256 each: that all 64 are the same one does not happen.
+        assert!(rests.len() > 1, "{rests:?}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_list_cannot_be_had_is_told_once_until_that_changes() {
+    let bench = Bench::new().await;
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _told_here = tracing::subscriber::set_default(subscriber.finish());
+    let told = async |reply: Reply, failures: u64| {
+        bench.reply("1", reply);
+        for _ in 0..3 {
+            assert_eq!(bench.ask("1", 0).await, unavailable());
+            bench.advance(30);
+        }
+        assert_eq!(bench.lists().figures().fetch_errors, failures);
+        lines.take("a status list could not be fetched")
+    };
+    let once = told(Reply::Status(500, String::new()), 3).await;
+    assert_eq!(once.len(), 1, "{once:?}");
+    assert!(
+        once[0].contains("WARN") && once[0].contains("status 500"),
+        "{once:?}"
+    );
+    let once = told(Reply::Status(200, "{}".into()), 6).await;
+    assert_eq!(once.len(), 1, "another reason: {once:?}");
+    bench.publish("1", &[0]);
+    bench.lists().refresh().await;
+    let back = lines.take("could be fetched again");
+    assert_eq!(back.len(), 1, "{back:?}");
+    bench.lists().refresh().await;
+    assert_eq!(lines.take("status list").len(), 0);
+    bench.reply("1", Reply::Status(500, String::new()));
+    bench.lists().refresh().await;
+    assert_eq!(lines.take("a status list could not be fetched").len(), 1);
+}
+
+/// What was logged, by lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// The lines with this in them. All are forgotten.
+    fn take(&self, part: &str) -> Vec<String> {
+        let text = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(text).unwrap();
+        let lines = text.lines().filter(|line| line.contains(part));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]
@@ -523,7 +710,7 @@ fn every_mistake_in_the_settings_is_named() {
         ..StatusListSettings::default()
     };
     assert_eq!(problems(off), Vec::<String>::new());
-    let mistakes: [(Mistake, &str); 12] = [
+    let mistakes: [(Mistake, &str); 14] = [
         (|lists| lists.url_prefixes.clear(), "url_prefixes"),
         (
             |lists| lists.url_prefixes.push("http://idp.example/".into()),
@@ -554,6 +741,8 @@ fn every_mistake_in_the_settings_is_named() {
             "max_refresh",
         ),
         (|lists| lists.max_stale = Period::seconds(10), "max_stale"),
+        (|lists| lists.max_age = Period::seconds(10), "max_age"),
+        (|lists| lists.max_age = Period::seconds(31 << 17), "max_age"),
         (|lists| lists.ca_file = Some("".into()), "ca_file"),
         (|lists| lists.max_lists = 0, "max_lists"),
         (|lists| lists.max_list_bytes = 65 << 20, "max_list_bytes"),
