@@ -911,14 +911,7 @@ fn a3_h3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
         house.opaque.heard().contains(&opaque),
         "the server was asked about it"
     );
-    for name in ["token for the keys", "token for the cluster"] {
-        let shown = std::fs::read_to_string(house.path(name)).unwrap();
-        assert!(house.setup.issuer.heard().contains(&shown), "{name}");
-    }
-    let shown = std::fs::read_to_string(house.path("transmitter-token")).unwrap();
-    eventually("the transmitter is shown its token", || {
-        house.transmitter.authorization() == Some(format!("Bearer {shown}"))
-    });
+    assert_shown(&house, &child);
 
     house.plant_minted(&mut heard);
     let mut sinks = Sinks::default();
@@ -945,6 +938,22 @@ fn a3_h3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
     }
     sinks.add("log", output, MARKER);
     sinks.assert_hold_none_of(&house.planted);
+}
+
+/// The secrets that Cardea has to show to others were shown: they were there to be told.
+fn assert_shown(house: &House, child: &Child) {
+    for name in ["token for the keys", "token for the cluster"] {
+        let shown = std::fs::read_to_string(house.path(name)).unwrap();
+        assert!(house.setup.issuer.heard().contains(&shown), "{name}");
+    }
+    let shown = std::fs::read_to_string(house.path("transmitter-token")).unwrap();
+    eventually("the password opens the shared state", || {
+        let metrics = http_get(child.admin, "/metrics").1;
+        metrics.contains("cardea_shared_state_connected 1")
+    });
+    eventually("the transmitter is shown its token", || {
+        house.transmitter.authorization() == Some(format!("Bearer {shown}"))
+    });
 }
 
 /// Everything the admin endpoint has to say, and the commands and files that go with it.
