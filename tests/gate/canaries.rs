@@ -6,8 +6,10 @@
 //! | [`Sinks`] | where Cardea speaks; each has a plain word of its own that must be found, or nobody listened |
 //! | [`House`] | settings with every kind of credential and secret, and requests with good and bad ones |
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -19,6 +21,8 @@ use cardea::envoy::proto::auth::CheckRequest;
 use cardea::envoy::request::{self, Call};
 use cardea::identity::{FreshKey, HashKey, KeyFile};
 use cardea::model::{DecisionId, SystemClock};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use prost::Message;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, SerialNumber};
 use secrecy::ExposeSecret;
@@ -30,6 +34,8 @@ use crate::api_keys::keys;
 use crate::child::{Child, run};
 use crate::collector::Collector;
 use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, Reply, b64, changed, claims, now};
+use crate::redis::Redis;
+use crate::transmitter::{CAEP, Push, STREAM, Transmitter};
 use crate::world::{Ask, Heard, Setup, eventually, http_get};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -37,6 +43,10 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const MARKER: &str = "marker-subject";
 const OPAQUE_ISSUER: &str = "https://opaque.marker.example";
 const TRANSACTIONS: &str = "https://transactions.marker.example";
+const CLUSTER: &str = "https://cluster.marker.example";
+const CARDEA: &str = "https://cardea.marker.example";
+/// The header in which upstreams get the minted token.
+const MINTED: &str = "x-cardea-identity";
 
 /// Words that no sink may hold.
 #[derive(Default)]
@@ -127,6 +137,10 @@ impl Sinks {
     fn add(&mut self, name: &str, said: impl Into<String>, plain: &str) {
         let said = said.into();
         assert!(
+            !plain.is_empty(),
+            "{name}: it is shown nowhere that this speaks"
+        );
+        assert!(
             said.contains(plain),
             "{name}: nobody said `{plain}` here: {said}"
         );
@@ -169,6 +183,13 @@ struct House {
     planted: Planted,
     holder: Key,
     transactions: Key,
+    cluster: Key,
+    transmitter: Transmitter,
+    redis: Redis,
+    /// Where the list of statuses is.
+    list: String,
+    /// What the transmitter shows where it pushes.
+    authorization: String,
     api_key: String,
     password: String,
     /// Where opaque tokens are asked about.
@@ -195,6 +216,17 @@ impl House {
         let hash_key = std::fs::read_to_string(folder.path().join("hash-key")).unwrap();
         planted.secret("hash key of API keys", hash_key.trim());
         let password = planted.word("password");
+        let server = format!("{}0123456789abcdef", planted.word("password of the state"));
+        let redis = Redis::with(|_, port| {
+            let port = port.to_string();
+            vec![
+                "--port".into(),
+                port,
+                "--requirepass".into(),
+                server.clone(),
+            ]
+        });
+        std::fs::write(folder.path().join("state-password"), &server).unwrap();
         let mut house = Self {
             setup: Setup::new(),
             opaque: KeyServer::start(),
@@ -202,6 +234,11 @@ impl House {
             planted,
             holder: Key::es256("holder"),
             transactions: Key::es256("t1"),
+            cluster: Key::es256("cluster-1"),
+            transmitter: Transmitter::start(),
+            redis,
+            list: String::new(),
+            authorization: String::new(),
             api_key,
             password,
             ask_about: String::new(),
@@ -209,6 +246,8 @@ impl House {
         };
         house.plant_hashes();
         house.furnish();
+        house.furnish_keys();
+        house.furnish_events();
         house
     }
 
@@ -307,6 +346,158 @@ impl House {
                when { context.token.claims.hasTag("reset_token") && context.token.claims.getTag("reset_token").contains("x") };"#,
         );
         self.answer_opaque(true);
+    }
+
+    /// Secrets that are shown to servers of keys, a cluster, a list of statuses, and keys to sign with.
+    fn furnish_keys(&mut self) {
+        let issuer = &self.setup.issuer;
+        issuer.reply(
+            "/cluster",
+            Reply::Text(crate::issuer::jwks(&[&self.cluster])),
+        );
+        let cluster = issuer.url("/cluster");
+        let lists = issuer.url("/lists");
+        let query = self.planted.word("query of the list of statuses");
+        self.list = format!("/lists/1?key={query}");
+        self.publish_statuses();
+        let [of_issuer, of_cluster] =
+            ["token for the keys", "token for the cluster"].map(|name| self.secret_file(name));
+        let usual = self.setup.first_issuer();
+        usual["key_token"] = of_issuer;
+        usual["status_lists"] = json!({ "url_prefixes": [lists] });
+        self.setup.settings["identity"]["kubernetes"] = json!([{
+            "issuer": CLUSTER, "audiences": [AUDIENCE], "keys": { "jwks_url": cluster }, "key_token": of_cluster,
+        }]);
+        self.setup.settings["public"] = json!({ "address": "127.0.0.1:0" });
+        let directory = self.path("minting");
+        let made = run(&[
+            "mint",
+            "create-key",
+            "--directory",
+            directory.to_str().unwrap(),
+        ]);
+        assert!(made.status.success(), "{made:?}");
+        let told = String::from_utf8(made.stdout).unwrap();
+        let (made, _) = told.split_once('\n').unwrap();
+        std::fs::rename(made, self.path("minting/key.pem")).unwrap();
+        self.plant_minting_key();
+        self.setup.settings["mint"] =
+            json!({ "issuer": CARDEA, "keys": { "directory": directory } });
+    }
+
+    /// The private part of the key that signs, as it is in the file and as others would write it.
+    fn plant_minting_key(&mut self) {
+        let pem = std::fs::read_to_string(self.path("minting/key.pem")).unwrap();
+        let body: Vec<&str> = pem.lines().filter(|line| !line.contains("---")).collect();
+        for line in &body {
+            self.planted.secret("a line of the minting key", line);
+        }
+        // RFC 5915 within RFC 5208: what comes before the 32 bytes of a P-256 key is always the same.
+        let der = STANDARD.decode(body.concat()).unwrap();
+        assert_eq!(der[33..36], [1, 4, 32], "a private key of 32 bytes");
+        let private = &der[36..68];
+        let list: Vec<String> = private.iter().map(ToString::to_string).collect();
+        for text in [
+            STANDARD_NO_PAD.encode(private),
+            URL_SAFE_NO_PAD.encode(private),
+            private.iter().map(|byte| format!("{byte:02x}")).collect(),
+            list.join(", "),
+            list.join(","),
+        ] {
+            self.planted.secret("the minting key", &text);
+        }
+    }
+
+    /// Transmitters of events, and what replicas share.
+    fn furnish_events(&mut self) {
+        let authorization = self.secret_file("push-authorization");
+        self.authorization = std::fs::read_to_string(self.path("push-authorization")).unwrap();
+        let token = self.secret_file("transmitter-token");
+        let verification =
+            json!({ "stream_id": STREAM, "endpoint": self.transmitter.url("/verify") });
+        let changes = json!({
+            "push": { "authorization": authorization }, "token": token, "verification": verification,
+        });
+        let transmitter = changed(self.transmitter.settings("idp"), changes);
+        let secret = self.secret_file("state-secret");
+        let password = self.path("state-password");
+        let settings = &mut self.setup.settings;
+        settings["signals"] = json!({ "transmitters": [transmitter] });
+        settings["state"]["redis"] = json!({
+            "url": self.redis.url(), "password": { "file": password }, "secret": secret,
+        });
+    }
+
+    /// A list in which the first token is good and the second is not.
+    fn publish_statuses(&mut self) {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&[0, 1]).unwrap();
+        let list = json!({
+            "sub": self.setup.issuer.url(&self.list), "iat": now(), "exp": now() + 300, "ttl": 60,
+            "status_list": { "bits": 8, "lst": b64(encoder.finish().unwrap()) },
+        });
+        let key = &self.setup.key;
+        let header = changed(key.header(), json!({ "typ": "statuslist+jwt" }));
+        let list = key.sign_texts(&header.to_string(), &list.to_string());
+        let list = self.planted.token("a list of statuses", &list);
+        self.setup.issuer.reply(&self.list, Reply::Text(list));
+    }
+
+    /// A token at this place of the list that is at this path.
+    fn listed(&mut self, place: &str, index: u64, path: &str) -> String {
+        let uri = self.setup.issuer.url(path);
+        let status = json!({ "status": { "status_list": { "idx": index, "uri": uri } } });
+        self.token(place, None, status)
+    }
+
+    /// The token of a pod, for these audiences.
+    fn pod(&mut self, place: &str, audience: &str) -> String {
+        let claims = json!({
+            "iss": CLUSTER, "aud": [audience], "sub": "system:serviceaccount:shop:web",
+            "iat": now() - 5, "nbf": now() - 5, "exp": now() + 300, "jti": self.planted.word(&format!("jti of {place}")),
+            "kubernetes.io": {
+                "namespace": "shop",
+                "serviceaccount": { "name": "web", "uid": "32e1b9b8" },
+                "pod": { "name": "web-0", "uid": "5f0c3a34" },
+            },
+        });
+        let header = json!({ "alg": self.cluster.algorithm, "kid": self.cluster.kid });
+        let token = self
+            .cluster
+            .sign_texts(&header.to_string(), &claims.to_string());
+        self.planted.token(place, &token)
+    }
+
+    /// An event that takes trust back from somebody, who is logged by name; its id and its reason are planted.
+    fn event(&mut self, place: &str, changes: Value) -> String {
+        let reason = self.planted.word(&format!("reason of {place}"));
+        let planted = json!({
+            "jti": self.planted.word(&format!("jti of {place}")),
+            "sub_id": { "format": "iss_sub", "iss": ISSUER, "sub": "marker-signalled" },
+        });
+        let event = json!({ "reason_admin": { "en": reason } });
+        let claims = self
+            .transmitter
+            .claims(&format!("{CAEP}session-revoked"), event, planted);
+        let set = self.transmitter.sign(&changed(claims, changes));
+        self.planted.token(place, &set)
+    }
+
+    /// Plants the tokens that were minted with these answers, and takes them out: they are for upstreams alone, and say
+    /// nothing that nobody may know.
+    fn plant_minted(&mut self, heard: &mut [Heard]) {
+        let mut minted = BTreeSet::new();
+        for heard in heard.iter_mut().filter(|heard| heard.allowed()) {
+            minted.extend(heard.header(MINTED).map(str::to_owned));
+            heard.remove_header(MINTED);
+        }
+        assert!(minted.len() > 5, "{} tokens were minted", minted.len());
+        for token in &minted {
+            assert_eq!(self.planted.found(token), [""; 0], "a minted token");
+        }
+        for token in &minted {
+            self.planted.token("a minted token", token);
+        }
     }
 
     /// Has the introspection server call every opaque token good, or not.
@@ -417,6 +608,9 @@ impl House {
         let basic = STANDARD.encode(format!("{MARKER}:{}", self.password));
         let (_, pem) = self.certificate(MARKER);
         let (der, _) = self.certificate("marker-forwarded");
+        let pod = self.pod("a good token of a pod", AUDIENCE);
+        let path = self.list.clone();
+        let listed = self.listed("a listed token", 0, &path);
         let status = || Ask::get("/v1/status");
         let mut connected = status();
         connected.attributes().source.as_mut().unwrap().certificate = pem;
@@ -430,6 +624,8 @@ impl House {
             status().header("authorization", &format!("Basic {basic}")),
             connected,
             forwarded,
+            status().bearer(&pod),
+            ask().bearer(&listed),
         ]
     }
 
@@ -469,6 +665,19 @@ impl House {
             format!("{word}{}", "x".repeat(9000)),
             format!("{{{word}}}"),
             format!("{word}\u{e9}"),
+        ]);
+        let path = self.list.clone();
+        let away = format!(
+            "/lists/2?key={}",
+            self.planted.word("query of a list that is away")
+        );
+        tokens.extend([
+            self.listed("a listed token that is not good", 1, &path),
+            self.listed("a listed token whose list is away", 0, &away),
+            self.pod(
+                "a token of a pod for somebody else",
+                "https://other.example",
+            ),
         ]);
         let mut asks: Vec<Ask> = tokens
             .iter()
@@ -702,10 +911,18 @@ fn a3_h3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
         house.opaque.heard().contains(&opaque),
         "the server was asked about it"
     );
+    assert_shown(&house, &child);
 
+    house.plant_minted(&mut heard);
     let mut sinks = Sinks::default();
     sinks.add("answers", said(&heard), MARKER);
     ask_admin(&mut house, &child, &mut sinks);
+    ask_public(&mut house, &child, &mut sinks);
+    sinks.add(
+        "metrics at the end",
+        http_get(child.admin, "/metrics").1,
+        "cardea_signals_total",
+    );
     eventually("spans and metrics arrive", || {
         let heard = collector.heard();
         heard.contains(MARKER) && heard.contains("cardea.decisions")
@@ -721,6 +938,22 @@ fn a3_h3_nothing_that_a_running_cardea_says_holds_a_planted_word() {
     }
     sinks.add("log", output, MARKER);
     sinks.assert_hold_none_of(&house.planted);
+}
+
+/// The secrets that Cardea has to show to others were shown: they were there to be told.
+fn assert_shown(house: &House, child: &Child) {
+    for name in ["token for the keys", "token for the cluster"] {
+        let shown = std::fs::read_to_string(house.path(name)).unwrap();
+        assert!(house.setup.issuer.heard().contains(&shown), "{name}");
+    }
+    let shown = std::fs::read_to_string(house.path("transmitter-token")).unwrap();
+    eventually("the password opens the shared state", || {
+        let metrics = http_get(child.admin, "/metrics").1;
+        metrics.contains("cardea_shared_state_connected 1")
+    });
+    eventually("the transmitter is shown its token", || {
+        house.transmitter.authorization() == Some(format!("Bearer {shown}"))
+    });
 }
 
 /// Everything the admin endpoint has to say, and the commands and files that go with it.
@@ -741,10 +974,11 @@ fn ask_admin(house: &mut House, child: &Child, sinks: &mut Sinks) {
         ("/metrics", TRANSACTIONS),
         ("/shadow", "nothing-at-night"),
         ("/version", "cardea"),
-        ("/revocations", ""),
-        ("/nothing", ""),
+        ("/revocations", "401"),
+        ("/nothing", "404"),
     ] {
-        sinks.add(path, http_get(child.admin, path).1, plain);
+        let (status, body) = http_get(child.admin, path);
+        sinks.add(path, format!("{status} {body}"), plain);
     }
     let admin = format!("http://{}", child.admin);
     let secret = house.path("admin-token");
@@ -776,9 +1010,23 @@ fn ask_admin(house: &mut House, child: &Child, sinks: &mut Sinks) {
     );
     sinks.program(
         "revoke without a server",
-        &revoke(&secret, &["list", "--admin", "http://127.0.0.1:1"]),
-        "",
+        &run(&[
+            "revoke",
+            "list",
+            "--admin",
+            "http://127.0.0.1:1",
+            "--token-file",
+            secret.to_str().unwrap(),
+        ]),
+        "cannot be asked",
     );
+    let shown = std::fs::read_to_string(&secret).unwrap();
+    let all = get(
+        child.admin,
+        "/revocations",
+        &format!("authorization: Bearer {shown}\r\n"),
+    );
+    sinks.add("/revocations with the secret", all, "marker-revoked");
     let journal = std::fs::read_to_string(house.path("revoked.jsonl")).unwrap();
     sinks.add("the file of revocations", journal, "marker-revoked");
     // The file holds what was revoked, by name; nobody else does.
@@ -786,11 +1034,82 @@ fn ask_admin(house: &mut House, child: &Child, sinks: &mut Sinks) {
     sinks.program("revoke a session", &revoke(&secret, &session), "in force");
     sinks.program("keys list", &list_keys(house, "json"), MARKER);
     sinks.program("keys list as text", &list_keys(house, "text"), MARKER);
+}
+
+/// Everything the public endpoint has to say.
+fn ask_public(house: &mut House, child: &Child, sinks: &mut Sinks) {
+    let address = child.public();
+    eventually("the keys of the transmitter are there", || {
+        let metrics = http_get(child.admin, "/metrics").1;
+        metrics.contains("cardea_signals_keys_age_seconds{")
+    });
     sinks.add(
-        "metrics at the end",
-        http_get(child.admin, "/metrics").1,
-        "cardea_revocations_total",
+        "keys",
+        get(address, "/.well-known/jwks.json", ""),
+        "\"kty\"",
     );
+    let shown = house.authorization.clone();
+    let push = |name: &str, shown: &str, set: &str| {
+        let push = Push {
+            to: address,
+            name,
+            content_type: "application/secevent+jwt",
+            authorization: Some(shown),
+        };
+        push.exchange(set)
+    };
+    let wrong = house.planted.word("wrong authorization of a push");
+    let name = house.planted.word("unknown transmitter");
+    let good = house.event("a good event", json!({}));
+    sinks.add(
+        "an unknown transmitter",
+        push(&name, &shown, &good),
+        " 404 ",
+    );
+    sinks.add("a push by somebody", push("idp", &wrong, &good), " 401 ");
+    sinks.add("a good push", push("idp", &shown, &good), " 202 ");
+    sinks.add("the same again", push("idp", &shown, &good), " 202 ");
+    let session = house.planted.word("session of an event");
+    let session = json!({ "session": { "format": "opaque", "id": session } });
+    let session = house.event("an event about a session", json!({ "sub_id": session }));
+    sinks.add(
+        "a push about a session",
+        push("idp", &shown, &session),
+        " 202 ",
+    );
+    let mail = format!("{}@example.com", house.planted.word("mail in an event"));
+    let mail = json!({ "sub_id": { "format": "email", "email": mail } });
+    let mail = house.event("an event about nobody", mail);
+    sinks.add("a push about nobody", push("idp", &shown, &mail), " 202 ");
+    for (claim, code) in [("iss", "invalid_issuer"), ("aud", "invalid_audience")] {
+        let other = format!("https://{}.example", house.planted.word(claim));
+        let set = house.event(
+            &format!("an event of another {claim}"),
+            json!({ claim: other }),
+        );
+        sinks.add(claim, push("idp", &shown, &set), code);
+    }
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{}", b64([7; 64]));
+    sinks.add(
+        "a forged push",
+        push("idp", &shown, &forged),
+        "authentication_failed",
+    );
+    let garbage = house.planted.word("text that is no event");
+    sinks.add("garbage", push("idp", &shown, &garbage), "invalid_request");
+    let path = format!("/{}", house.planted.word("path of the public endpoint"));
+    sinks.add("an unknown path", get(address, &path, ""), " 404 ");
+}
+
+/// The whole answer to a question with these further header lines.
+fn get(address: SocketAddr, path: &str, lines: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }
 
 fn list_keys(house: &House, format: &str) -> Output {
@@ -823,7 +1142,7 @@ fn a3_no_debug_text_holds_a_planted_word() {
     let file: Result<KeyFile, _> = serde_json::from_str(&text);
     let House {
         setup,
-        planted,
+        mut planted,
         opaque,
         folder,
         ..
@@ -831,15 +1150,20 @@ fn a3_no_debug_text_holds_a_planted_word() {
     let world = setup.start();
     assert!(world.app().wait_until_ready(crate::world::PATIENCE));
     let mut sinks = Sinks::default();
-    let (mut asked, mut decided) = (Vec::new(), Vec::new());
+    let (mut asked, mut decided, mut minted) = (Vec::new(), Vec::new(), 0);
     for ask in good.into_iter().chain(bad) {
         let call = Call::read(&http::HeaderMap::new(), &SystemClock);
         let check = CheckRequest::decode(&*ask.check.encode_to_vec()).unwrap();
         let one = request::read(check, call, &config.request);
         asked.push(format!("{one:?}"));
         let decision = world.wait(world.pipeline().decide(one));
+        if let Some(token) = &decision.trail.minted {
+            planted.token("a minted token", token.expose());
+            minted += 1;
+        }
         decided.push(format!("{decision:?}"));
     }
+    assert!(minted > 5, "{minted} tokens were minted");
     sinks.add("requests", asked.join("\n"), "api.example.com");
     sinks.add("decisions", decided.join("\n"), MARKER);
     sinks.debug("settings", &config, TRANSACTIONS);
@@ -855,7 +1179,7 @@ fn a3_no_debug_text_holds_a_planted_word() {
     sinks.debug("figures", &world.figures(), "Figures");
     sinks.debug("hash key", &hash_key, "HashKey");
     sinks.debug("fresh key", &fresh, "FreshKey");
-    sinks.debug("file of keys", &file, "");
+    sinks.debug("file of keys", &file, "KeyFile");
     sinks.assert_hold_none_of(&planted);
     drop((opaque, folder));
 }
@@ -914,7 +1238,7 @@ fn a3_no_record_answer_or_explanation_holds_a_planted_word() {
                 more,
             ]
             .concat();
-            sinks.program("explain", &run(&arguments), "");
+            sinks.program("explain", &run(&arguments), id);
         }
     }
     sinks.program(
@@ -925,9 +1249,9 @@ fn a3_no_record_answer_or_explanation_holds_a_planted_word() {
     sinks.program(
         "access",
         &run(&["access", "--config", settings, "--decisions", record]),
-        "",
+        "orders",
     );
-    sinks.program("check", &run(&["check", "--config", settings]), "");
+    sinks.program("check", &run(&["check", "--config", settings]), "policies");
     sinks.assert_hold_none_of(&house.planted);
 }
 
@@ -942,6 +1266,7 @@ fn a3_a_secret_that_will_not_do_is_not_repeated() {
         "hash-key",
         "users.yaml",
         "keys.json",
+        "minting/key.pem",
     ] {
         let path = house.path(name);
         let before = std::fs::read(&path).unwrap();

@@ -103,6 +103,16 @@ impl Child {
         }
     }
 
+    /// Where its public endpoint is, as it says.
+    pub(crate) fn public(&self) -> SocketAddr {
+        let told = self.log().into_iter().find_map(|line| {
+            let address = line["public"].as_str()?;
+            let address = address.strip_prefix("Some(")?.strip_suffix(')')?;
+            address.parse().ok()
+        });
+        told.expect("it has a public endpoint")
+    }
+
     /// Everything it has said so far, on both outputs.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::issuer::{AUDIENCE, ISSUER, Key, KeyServer, b64, changed, claims};
-use crate::world::{Ask, Heard, World};
+use crate::world::{Ask, Heard, World, eventually};
 
 /// What agents may do here at all. People have the shipped policies.
 const AGENTS: &str = r#"
@@ -57,6 +57,67 @@ fn an_agent_without_rights_of_its_own_gets_none_from_its_user() {
     let world = world("");
     world.get("/v1/orders").passed();
     ask(&world, "GET", json!({ "sub": "bot" }), json!({})).assert_refused(403, "not_permitted");
+}
+
+/// The role by which people read orders, for the agent itself.
+const VIEWING_AGENT: &str = r#"[{
+    "uid": { "type": "Cardea::Agent", "id": "https://login.example.com|bot" },
+    "attrs": { "tier": 1 },
+    "parents": [{ "type": "Cardea::Role", "id": "order-viewer" }]
+}]"#;
+
+/// Without `scope`, who has the role may read orders.
+fn by_role_alone(kind: &str) -> String {
+    format!(
+        r#"@id("any-scope") permit (principal is Cardea::{kind}, action in Cardea::Action::"read", resource in Cardea::Api::"orders")
+           when {{ principal in Cardea::Role::"order-viewer" }};"#
+    )
+}
+
+#[test]
+fn the_scopes_of_a_delegated_token_bind_the_agent_and_the_user_alike_where_permits_ask_for_them() {
+    let narrow = || json!({ "scope": "orders:write" });
+    let world = |more: &str| {
+        World::with(|setup| {
+            setup.write("entities/agents.json", VIEWING_AGENT);
+            setup.write("agents.cedar", more);
+        })
+    };
+    let read = |world: &World, claims| ask(world, "GET", json!({ "sub": "bot" }), claims);
+    // The shipped permit asks both for the role and the scope.
+    let shipped = world("");
+    read(&shipped, json!({})).assert_allowed(&["orders-read-by-role"]);
+    for _ in 0..2 {
+        read(&shipped, narrow()).assert_refused(403, "not_permitted");
+    }
+    // Each of the two is held to the scopes, also where the other is not.
+    for free in ["User", "Agent"] {
+        let world = world(&by_role_alone(free));
+        read(&world, json!({})).assert_allowed(&["any-scope", "orders-read-by-role"]);
+        for _ in 0..2 {
+            read(&world, narrow()).assert_refused(403, "not_permitted");
+        }
+    }
+    // It is the permits that ask: where none does, a scope is nothing that is held against anybody.
+    let world = world(
+        &[
+            by_role_alone("User"),
+            by_role_alone("Agent").replace("any-scope", "any"),
+        ]
+        .concat(),
+    );
+    read(&world, narrow()).assert_allowed(&["any", "any-scope"]);
+    // And they may ask by the name that says whose scopes these are.
+    world.write(
+        "held.cedar",
+        r#"@id("held-to-scopes") forbid (principal, action, resource)
+           when { context has delegation && !context.delegation.scopes.contains("orders:read") };"#,
+    );
+    eventually("the policy is in force", || {
+        !read(&world, narrow()).allowed()
+    });
+    read(&world, narrow()).assert_refused(403, "forbidden");
+    read(&world, json!({})).passed();
 }
 
 #[test]

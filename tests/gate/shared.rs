@@ -10,7 +10,7 @@ use redis::Commands;
 use serde_json::{Value, json};
 
 use crate::child::Child;
-use crate::issuer::ISSUER;
+use crate::issuer::{ISSUER, changed};
 use crate::papers::Papers;
 use crate::redis::{Redis, Road, log_length};
 use crate::world::{Ask, Metrics, PATIENCE, Setup, World, eventually, http_get};
@@ -560,6 +560,14 @@ fn keys_of_another_kind_cost_nothing_but_the_others() {
         .unwrap();
     let a = World::with(|setup| shares(setup, &redis.url(), &json!({ "catch_up_wait": "0s" })));
     a.end("mallory");
+    eventually("it was tried in vain", || {
+        let mut errors = redis::cmd("INFO");
+        let errors: String = errors
+            .arg("errorstats")
+            .query(&mut redis.connection())
+            .unwrap();
+        errors.contains("errorstat_WRONGTYPE")
+    });
     assert!(!a.connected());
     let token = a.key.token_with(json!({ "sub": "mallory" }));
     a.present(&token).assert_invalid();
@@ -628,17 +636,41 @@ fn tls_with_a_certificate_of_ones_own() {
     b.comes_to(&["mallory"]);
     let elsewhere = tempfile::tempdir().unwrap();
     let strange = Papers::new(elsewhere.path());
-    for more in [
-        json!({ "ca_file": papers.authority_file(), "catch_up_wait": "1s" }),
-        json!({ "ca_file": strange.authority_file(), "catch_up_wait": "1s" }),
-        json!({ "catch_up_wait": "1s" }),
+    for (more, why) in [
+        (
+            json!({ "ca_file": papers.authority_file() }),
+            "the connection broke",
+        ),
+        (
+            changed(own, json!({ "ca_file": strange.authority_file() })),
+            "invalid peer certificate",
+        ),
+        (json!({}), "invalid peer certificate"),
     ] {
-        let c = another_with(&a, &url, &more);
-        assert!(!c.connected(), "{more}");
-        assert_eq!(c.in_force(), [""; 0], "{more}");
-        c.ask(Ask::get("/v1/orders").bearer(&a.key.token()))
+        let mut setup = Setup::new();
+        shares(
+            &mut setup,
+            &url,
+            &changed(more, json!({ "catch_up_wait": "100ms" })),
+        );
+        let child = Child::serve(&setup.settings, &[]);
+        eventually("the reason is told", || {
+            reasons(&child).iter().any(|told| told.contains(why))
+        });
+        let line = child.line();
+        line.ask(Ask::get("/v1/orders").bearer(&setup.key.token()))
             .passed();
+        let metrics = Metrics(http_get(child.admin, "/metrics").1);
+        assert!(metrics.sum("cardea_shared_state_connected", &[]) < 0.5);
+        assert!(metrics.sum("cardea_revocations_entries", &[]) < 0.5);
     }
+}
+
+/// Why the server was not reached, as the log tells it.
+fn reasons(child: &Child) -> Vec<String> {
+    let log = child.log().into_iter();
+    log.filter_map(|line| line["reason"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[test]
@@ -675,13 +707,8 @@ fn the_rights_that_are_documented_are_enough_and_a_wrong_password_names_no_secre
     eventually("it is ready", || http_get(child.admin, "/ready").0 == 200);
     let metrics = Metrics(http_get(child.admin, "/metrics").1);
     assert!(metrics.sum("cardea_shared_state_connected", &[]) < 0.5);
-    let log = child.log();
-    let reasons: Vec<&str> = log
-        .iter()
-        .filter_map(|line| line["reason"].as_str())
-        .collect();
     assert_eq!(
-        reasons,
+        reasons(&child),
         ["cannot log in: the user name or the password is wrong"]
     );
     assert!(!child.output().contains("canary"), "{}", child.output());

@@ -401,11 +401,10 @@ fn a_transmitter_may_change_its_key() {
     transmitter.rotate("t2");
     assert_eq!(world.push("idp", &transmitter.revoked("mallory")).0, 202);
     world.present(&token(&world, "mallory")).assert_invalid();
-    let (status, _) = world.push("idp", &old);
-    assert!(
-        [400, 503].contains(&status),
-        "the old key is gone: {status}"
-    );
+    // Keys were fetched a moment ago and are not asked for again so soon: nobody knows that this one will not come back.
+    let told = world.push("idp", &old);
+    assert_eq!(told, (503, String::new()), "the old key is gone");
+    assert!(counted(&world, "later") > 0.5);
     world.get("/v1/orders").passed();
 }
 

@@ -399,6 +399,15 @@ pub(crate) struct Push<'a> {
 impl Push<'_> {
     /// Sends a body: the status and the error's code.
     pub(crate) fn send(&self, body: &str) -> (u16, String) {
+        let text = self.exchange(body);
+        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let told: Value = serde_json::from_str(body).unwrap_or_default();
+        (status, told["err"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Sends a body: the whole answer, head and all.
+    pub(crate) fn exchange(&self, body: &str) -> String {
         let mut stream = TcpStream::connect(self.to).unwrap();
         let authorization = self
             .authorization
@@ -413,10 +422,7 @@ impl Push<'_> {
         let _cut = write!(stream, "{head}\r\n{body}");
         let mut text = String::new();
         let _cut = stream.read_to_string(&mut text);
-        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-        let (_, body) = text.split_once("\r\n\r\n").unwrap();
-        let told: Value = serde_json::from_str(body).unwrap_or_default();
-        (status, told["err"].as_str().unwrap_or_default().to_owned())
+        text
     }
 }
 

@@ -509,6 +509,19 @@ impl Heard {
         self
     }
 
+    /// Takes a header of an allowing answer out of it.
+    pub(crate) fn remove_header(&mut self, name: &str) {
+        if let Some(HttpResponse::OkResponse(ok)) = &mut self.response.http_response {
+            let named = |option: &HeaderValueOption| {
+                option
+                    .header
+                    .as_ref()
+                    .is_some_and(|header| header.key == name)
+            };
+            ok.headers.retain(|option| !named(option));
+        }
+    }
+
     pub(crate) fn reason(&self) -> String {
         self.metadata("reason")
             .as_str()

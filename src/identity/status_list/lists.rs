@@ -1,6 +1,7 @@
 //! All lists of one issuer: which are held, and what a token comes to that is on one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,20 @@ pub(in crate::identity) struct StatusLists {
     table: Mutex<Table>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Table {
     lists: HashMap<String, Arc<List>>,
     /// The newest `iat` of lists that were let go: an older one is not taken when they are fetched anew.
     left: HashMap<String, Timestamp>,
     /// When it was last said that there is no place.
     told_full: Option<Instant>,
+}
+
+/// The lists alone: what they are found by are whole URLs, whose queries are not shown.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lists.values()).finish()
+    }
 }
 
 impl StatusLists {

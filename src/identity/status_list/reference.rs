@@ -1,14 +1,16 @@
 //! What a token says of its status: which list, and which place on it (draft-ietf-oauth-status-list, section 6).
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::super::fetch::{FetchError, key_url};
 use super::super::token::Wrong;
-use crate::model::CredentialFault as Fault;
+use crate::model::{CredentialFault as Fault, without_query};
 
 /// A place on a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Reference {
     /// The list, as the token writes it.
     pub(super) uri: String,
@@ -16,6 +18,16 @@ pub(super) struct Reference {
     pub(super) url: Url,
     /// The place.
     pub(super) index: u64,
+}
+
+/// What a URL asks for may be a secret: its query is not shown.
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reference")
+            .field("uri", &without_query(&self.uri))
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where lists may be fetched from.
