@@ -11,7 +11,7 @@ use crate::model::{Period, Problem};
 
 /// How long verifiers may keep the key set that the public endpoint serves. A key is published for longer than that before
 /// it signs, so that no verifier meets a token whose key it cannot know.
-const KEY_SET_CACHED: Duration = Duration::from_secs(300);
+pub const KEY_SET_CACHED: Duration = Duration::from_secs(300);
 
 /// The most names of one kind that settings may hold.
 const MOST_AUDIENCES: usize = 1000;
