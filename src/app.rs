@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::minted::unknown_apis;
 use self::replication::Replication;
 use crate::admin::{Admin, Readiness, Views};
 use crate::config::Config;
@@ -119,6 +120,7 @@ impl App {
         )?;
         let closing = CancellationToken::new();
         let signals = signals::start(config, &pipeline, background.handle())?;
+        minted::tell_unknown_apis(config, &pipeline, &background);
         observe(&pipeline, replication.as_ref(), &signals);
         watch_introspections(&pipeline);
         let services = Services {

@@ -10,6 +10,7 @@
 //! | `tokens` | which were signed already |
 //! | `key` | keys that sign, and what verifiers are told of them |
 //! | `ring` | which key signs now, and which are published |
+//! | `settings` | the section `mint`, and what is wrong with it |
 //! | `keeper`, `directory` | where keys come from, and that they change in time |
 //!
 //! It is asked after the decision, and only of requests that pass: so nobody whose trust was taken back ever gets here. A
@@ -50,7 +51,7 @@ use crate::model::{
 
 pub use directory::{KEY_FILE_ENDING, ListedKey, listed_keys};
 pub use key::{FreshSigningKey, KeyError, TOKEN_TYPE};
-pub use settings::{Binding, KeySettings, MintedClaim, Settings, SigningAlgorithm};
+pub use settings::{Binding, KEY_SET_CACHED, KeySettings, MintedClaim, Settings, SigningAlgorithm};
 
 /// The most that a token may say, in bytes: it is then below 6 KiB itself. Servers take 8 KiB of headers at least, and this
 /// is not the only one.

@@ -24,6 +24,8 @@ use crate::policy::{BundleFiles, Surroundings};
 const UNKNOWN_SCHEME: &str = "unknown_security_scheme";
 /// The rule of an operation where what policies do not permit passes.
 const OBSERVED: &str = "observed_operation";
+/// The rule of settings that name an API which no document describes.
+const UNKNOWN_API: &str = "unknown_api";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -169,6 +171,11 @@ impl Report {
         }
         let snapshot = Snapshot::compile(&files, &root, &SystemClock)?;
         self.warnings = warnings(&snapshot, &files, config);
+        if let Some(mint) = config.and_then(|config| config.mint.as_ref()) {
+            let unknown = app::unknown_apis(mint, &snapshot.inventory).into_iter();
+            let unknown = unknown.map(|api| (UNKNOWN_API, unknown_api(api)));
+            self.warnings.extend(unknown);
+        }
         // Tests are judged under the settings: under wrong ones they would tell of mistakes that are none.
         if let Some(config) = config.filter(|_| settings.run_tests && self.errors.is_empty()) {
             let staging = app::staging(config, Arc::new(SystemClock))?;
@@ -287,6 +294,13 @@ impl<'r> Finding<'r> {
             hint: problem.hint.as_deref(),
         }
     }
+}
+
+fn unknown_api(name: &str) -> Problem {
+    let message = format!(
+        "`mint.audiences` names the API `{name}`, which no document of the bundle describes"
+    );
+    Problem::new(message).hint("an API's name is `x-cardea.api` of its document")
 }
 
 /// What the author of a bundle that can be used hardly meant.

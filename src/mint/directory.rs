@@ -21,6 +21,9 @@ const MOST_KEYS: usize = 16;
 /// The longest file, in bytes.
 const LONGEST: u64 = 16 * 1024;
 
+/// What to do where there is no key.
+const CREATE: &str = "`cardea mint create-key` makes one";
+
 /// What tells one state of a file from another without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -73,7 +76,13 @@ pub fn listed_keys(folder: &Path) -> Result<Vec<ListedKey>, Vec<Problem>> {
 /// A folder that cannot be looked at, or holds too many.
 pub(super) fn list(folder: &Path) -> Result<Vec<Stamp>, Problem> {
     let failed = |error: std::io::Error| {
-        Problem::new(format!("cannot look at the keys that sign: {error}")).in_file(folder)
+        let message = format!("cannot look at the keys that sign: {error}");
+        let problem = Problem::new(message).in_file(folder);
+        if error.kind() == std::io::ErrorKind::NotFound {
+            problem.hint(CREATE)
+        } else {
+            problem
+        }
     };
     let mut stamps = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -137,7 +146,7 @@ pub(super) fn read(folder: &Path, stamps: &[Stamp]) -> Result<Vec<Found>, Vec<Pr
         let message =
             format!("the folder holds no key that signs: no file ends in `{KEY_FILE_ENDING}`");
         let problem = Problem::new(message).in_file(folder);
-        problems.push(problem.hint("`cardea mint create-key` makes one"));
+        problems.push(problem.hint(CREATE));
     }
     if problems.is_empty() {
         Ok(found)

@@ -66,10 +66,10 @@ impl Keys {
         let ahead = settings.keys.publish_ahead.0;
         let (source, held) = match &settings.keys.directory {
             None => {
-                let algorithm = settings.keys.algorithm;
+                let (algorithm, rotate_every) = settings.keys.in_memory();
                 let source = Source::Memory {
                     algorithm,
-                    rotate_every: settings.keys.rotate_every.0,
+                    rotate_every: rotate_every.0,
                 };
                 let key = SigningKey::generate(algorithm).map_err(|error| vec![not_made(error)])?;
                 // Nothing could publish it before: it signs at once.

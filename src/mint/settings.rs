@@ -11,7 +11,7 @@ use crate::model::{Period, Problem};
 
 /// How long verifiers may keep the key set that the public endpoint serves. A key is published for longer than that before
 /// it signs, so that no verifier meets a token whose key it cannot know.
-const KEY_SET_CACHED: Duration = Duration::from_secs(300);
+pub const KEY_SET_CACHED: Duration = Duration::from_secs(300);
 
 /// The most names of one kind that settings may hold.
 const MOST_AUDIENCES: usize = 1000;
@@ -130,10 +130,11 @@ pub struct KeySettings {
     /// makes one. The last by name signs once it was published for `publish_ahead`. It is looked at each second. Without
     /// it, keys are made in memory: good for one process only, since no other one publishes them.
     pub directory: Option<PathBuf>,
-    /// What keys made in memory are for. A key in a file says so itself.
-    pub algorithm: SigningAlgorithm,
-    /// How long a key made in memory signs: from `1h` to `90d`.
-    pub rotate_every: Period,
+    /// What keys made in memory are for; `ES256` where it is not set. Not beside `directory`: a key in a file says so itself.
+    pub algorithm: Option<SigningAlgorithm>,
+    /// How long a key made in memory signs: from `1h` to `90d`; `1d` where it is not set. Not beside `directory`: what is in
+    /// the folder says which key signs.
+    pub rotate_every: Option<Period>,
     /// How long a key is published before it signs: from `5m`, which is how long verifiers keep the key set, to `24h`.
     pub publish_ahead: Period,
 }
@@ -142,8 +143,8 @@ impl Default for KeySettings {
     fn default() -> Self {
         Self {
             directory: None,
-            algorithm: SigningAlgorithm::ES256,
-            rotate_every: Period::seconds(24 * 60 * 60),
+            algorithm: None,
+            rotate_every: None,
             publish_ahead: Period::seconds(10 * 60),
         }
     }
@@ -221,21 +222,55 @@ impl Settings {
     }
 }
 
+const DAY: u64 = 24 * 60 * 60;
+
 impl KeySettings {
+    /// What keys made in memory are for, and how long each signs.
+    pub(super) fn in_memory(&self) -> (SigningAlgorithm, Period) {
+        (
+            self.algorithm.unwrap_or(SigningAlgorithm::ES256),
+            self.rotate_every.unwrap_or(Period::seconds(DAY)),
+        )
+    }
+
     fn check(&self, problems: &mut Vec<Problem>) {
-        let (hour, day) = (60 * 60, 24 * 60 * 60);
-        problems.extend(within(
-            "keys.rotate_every",
-            self.rotate_every,
-            (hour, 90 * day),
-        ));
         let least = KEY_SET_CACHED.as_secs();
         problems.extend(within(
             "keys.publish_ahead",
             self.publish_ahead,
-            (least, day),
+            (least, DAY),
         ));
-        if self.publish_ahead >= self.rotate_every {
+        if self.directory.is_some() {
+            self.check_beside_directory(problems);
+        } else {
+            self.check_in_memory(problems);
+        }
+    }
+
+    fn check_beside_directory(&self, problems: &mut Vec<Problem>) {
+        let set = [
+            ("algorithm", self.algorithm.is_some()),
+            ("rotate_every", self.rotate_every.is_some()),
+        ];
+        for (field, _) in set.into_iter().filter(|(_, set)| *set) {
+            let message = format!(
+                "`mint.keys.{field}` is set beside `mint.keys.directory`, where it has no effect"
+            );
+            problems.push(
+                Problem::new(message)
+                    .hint("it is for keys made in memory: take it out, or `directory`"),
+            );
+        }
+    }
+
+    fn check_in_memory(&self, problems: &mut Vec<Problem>) {
+        let (_, rotate_every) = self.in_memory();
+        problems.extend(within(
+            "keys.rotate_every",
+            rotate_every,
+            (60 * 60, 90 * DAY),
+        ));
+        if self.publish_ahead >= rotate_every {
             problems.push(Problem::new(
                 "`mint.keys.publish_ahead` must be shorter than `mint.keys.rotate_every`",
             ));
@@ -288,7 +323,7 @@ mod tests {
             lifetime: Period::seconds(3600),
             cache_entries: 1 << 40,
             keys: KeySettings {
-                rotate_every: Period::seconds(60),
+                rotate_every: Some(Period::seconds(60)),
                 publish_ahead: Period::seconds(60),
                 ..KeySettings::default()
             },
@@ -311,6 +346,40 @@ mod tests {
             );
         }
         assert_eq!(told.len(), 7);
+    }
+
+    #[test]
+    fn what_is_for_keys_in_memory_has_no_place_beside_a_folder() {
+        let with = |directory: Option<&str>, rotate_every, algorithm| {
+            let settings = Settings {
+                keys: KeySettings {
+                    directory: directory.map(PathBuf::from),
+                    algorithm,
+                    rotate_every,
+                    publish_ahead: Period::seconds(DAY),
+                },
+                ..good()
+            };
+            let message = |problem: Problem| problem.message;
+            let problems = settings.problems(&[]).into_iter().map(message);
+            problems.collect::<Vec<_>>()
+        };
+        // Without a folder, a day ahead is as long as a key signs; in one, nobody rotates.
+        let told = with(None, None, None);
+        assert!(
+            told.len() == 1 && told[0].contains("must be shorter"),
+            "{told:?}"
+        );
+        assert_eq!(with(Some("keys"), None, None), Vec::<String>::new());
+        let two_days = Some(Period::seconds(2 * DAY));
+        let es256 = Some(SigningAlgorithm::ES256);
+        assert_eq!(with(None, two_days, es256), Vec::<String>::new());
+        let told = with(Some("keys"), two_days, es256);
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (told, field) in told.iter().zip(["algorithm", "rotate_every"]) {
+            let start = format!("`mint.keys.{field}` is set beside `mint.keys.directory`");
+            assert!(told.starts_with(&start), "{told}");
+        }
     }
 
     #[test]

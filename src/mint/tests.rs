@@ -144,7 +144,7 @@ impl World {
 fn a_token_says_who_calls_in_the_words_that_settings_chose() {
     install_crypto();
     for algorithm in [SigningAlgorithm::ES256, SigningAlgorithm::EdDSA] {
-        let world = world(|settings| settings.keys.algorithm = algorithm);
+        let world = world(|settings| settings.keys.algorithm = Some(algorithm));
         let mut claims = world.read(&world.token(&verified(alice()), "orders", 0));
         let id = claims["jti"].take();
         assert_eq!(id.as_str().unwrap().len(), 22);

@@ -39,6 +39,21 @@ async fn what_is_not_configured_is_not_there() {
 }
 
 #[tokio::test]
+async fn verifiers_may_keep_the_key_set_as_long_as_keys_are_published_before_they_sign() {
+    let services = Services {
+        key_set: Some(Arc::new(|| "{}".to_owned())),
+        ..Services::default()
+    };
+    let request = Request::get("/.well-known/jwks.json").body(Body::empty());
+    let response = routes::all(services).oneshot(request.unwrap()).await;
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seconds = crate::mint::KEY_SET_CACHED.as_secs();
+    let caching = &response.headers()["cache-control"];
+    assert_eq!(caching, &format!("public, max-age={seconds}"));
+}
+
+#[tokio::test]
 async fn every_receipt_has_its_status() {
     let refused = Receipt::Refused {
         code: "invalid_issuer",

@@ -521,7 +521,7 @@ async fn gauges_ask_the_application() {
         r#"cardea_signals_poll_failures_total{transmitter="idp"} 5"#,
         r#"cardea_signals_keys_age_seconds{transmitter="idp"} 13"#,
         "cardea_mint_tokens_total 6",
-        r#"cardea_mint_failures_total{why="too_long"} 2"#,
+        r#"cardea_mint_failures_total{reason="too_long"} 2"#,
         "cardea_mint_cache_entries 5",
         "cardea_mint_key_age_seconds 30",
         "cardea_mint_keys_stale 1",

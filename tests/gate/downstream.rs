@@ -335,7 +335,9 @@ fn without_its_token_a_request_does_not_pass_whatever_else_settings_say() {
         assert!(!heard.problem().to_string().contains("mint.claims"));
     }
     let metrics = world.metrics();
-    assert!((metrics.sum("cardea_mint_failures_total", &[r#"why="too_long""#]) - 2.0).abs() < 0.1);
+    assert!(
+        (metrics.sum("cardea_mint_failures_total", &[r#"reason="too_long""#]) - 2.0).abs() < 0.1
+    );
     let denied = metrics.sum("cardea_decisions_total", &[r#"reason="mint_failed""#]);
     assert!((denied - 2.0).abs() < 0.1);
     world.get("/v1/orders").passed();

@@ -283,6 +283,26 @@ fn roles_an_issuer_brings_are_known_by_their_prefix() {
 }
 
 #[test]
+fn an_audience_for_an_api_that_no_document_describes_is_warned_of() {
+    let config = |audiences: &str| {
+        format!(
+            "public: {{ address: '127.0.0.1:0' }}\nidentity: {{ issuers: [{{ issuer: 'https://idp', audiences: [a] }}] }}\nmint: {{ issuer: 'https://me', audiences: {{ {audiences} }} }}\n"
+        )
+    };
+    let good = config("a: one, undocumented: two");
+    assert_eq!(Case::new(&[("cardea.yaml", &good)]).findings(), "");
+    let bad = config("a: one, ordres: two");
+    let case = Case::new(&[("cardea.yaml", &bad)]);
+    let found = case.findings();
+    assert!(
+        found.starts_with("warning[unknown_api]: `mint.audiences` names the API `ordres`"),
+        "{found}"
+    );
+    let report = case.report();
+    assert_eq!((report.errors.len(), report.warnings.len()), (0, 1));
+}
+
+#[test]
 fn json_says_the_same_with_places_apart() {
     let case = Case::new(&[("p.cedar", "permit (principal, action, resource")]);
     let value: serde_json::Value = serde_json::from_str(&case.report().json().unwrap()).unwrap();

@@ -163,6 +163,12 @@ fn what_cannot_be_read_at_start_is_no_start() {
     assert!(told(&house).contains("more than 16 keys"));
     fs::remove_dir_all(house.folder.path()).unwrap();
     assert!(told(&house).contains("cannot look at the keys"));
+    let problems = directory::listed_keys(Path::new("no/such/folder")).unwrap_err();
+    let hint = problems[0].hint.as_deref();
+    assert!(
+        hint.unwrap().contains("cardea mint create-key"),
+        "{problems:?}"
+    );
 }
 
 #[test]

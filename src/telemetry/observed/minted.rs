@@ -45,11 +45,11 @@ pub(super) fn register(meter: &Meter, observer: &Arc<Observer>) {
     meter
         .u64_observable_counter("cardea.mint.failures")
         .with_description(
-            "Requests denied because their token for the upstream could not be made, by why.",
+            "Requests denied because their token for the upstream could not be made, by reason.",
         )
         .with_callback(move |counter| {
-            for (why, count) in seen().unwrap_or_default().failures {
-                counter.observe(count, &[KeyValue::new("why", why)]);
+            for (reason, count) in seen().unwrap_or_default().failures {
+                counter.observe(count, &[KeyValue::new("reason", reason)]);
             }
         })
         .build();
