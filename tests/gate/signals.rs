@@ -759,7 +759,8 @@ fn a3_events_are_counted_and_logged_without_a_word_of_them() {
     eventually("it is logged", || {
         let log = child.log();
         let told = |what: &str| log.iter().any(|line| line.to_string().contains(what));
-        told("unmapped") && told("refused_subject") && told("trust was taken back")
+        let named = told("refused_subject") && told("\"setting\":\"subject_issuers\"");
+        told("unmapped") && named && told("trust was taken back")
     });
     let mut all = child.output();
     write!(all, "{}", http_get(child.admin, "/metrics").1).unwrap();
