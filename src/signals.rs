@@ -10,6 +10,7 @@
 //! | file | does |
 //! |---|---|
 //! | `receiver` | one transmitter: what becomes of an event |
+//! | `settings` | the section `signals` of the settings |
 //! | `set` | the shape of a security event token (RFC 8417) |
 //! | `events` | which types there are, and what each does |
 //! | `subject` | whom an event is about (RFC 9493), as credentials name them |

@@ -82,6 +82,17 @@ impl Outcome {
         }
     }
 
+    /// The setting of the transmitter that decided, where one did: operators look there first.
+    pub(super) fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::RefusedIssuer => Some("issuer"),
+            Self::RefusedAudience => Some("audiences"),
+            Self::RefusedSubject => Some("subject_issuers"),
+            Self::RefusedAuthorization => Some("push.authorization"),
+            _ => None,
+        }
+    }
+
     /// Whether operators want to hear of it.
     fn matters(self) -> bool {
         !matches!(

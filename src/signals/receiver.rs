@@ -114,7 +114,10 @@ impl Transmitter {
         let push = settings.push.as_ref();
         let secret = push.and_then(|push| push.authorization.as_ref());
         let secret = secret.map(SecretRef::resolve).transpose();
-        let secret = secret.map_err(|error| named(Problem::new(error.to_string())))?;
+        let secret = secret.map_err(|error| {
+            let place = "signals.transmitters[..].push.authorization";
+            named(Problem::new(format!("`{place}`: {error}")))
+        })?;
         let keys = PartySettings {
             issuer: settings.issuer.clone(),
             keys: settings.keys.clone(),
@@ -479,12 +482,14 @@ impl Transmitter {
     fn count(&self, kind: &'static str, outcome: Outcome, why: &'static str) {
         let (_, now) = self.now();
         if self.counts.note(kind, outcome, now) {
+            let setting = outcome.setting();
             let outcome = outcome.as_str();
             tracing::warn!(
                 transmitter = self.name(),
                 event = kind,
                 outcome,
                 why,
+                setting,
                 "a security event changes nothing; more of that outcome are not told for 10 seconds"
             );
         }

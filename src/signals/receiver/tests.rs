@@ -666,9 +666,9 @@ async fn whoever_sends_shows_what_the_transmitter_was_told_to_show() {
     );
     let problem = Transmitter::start(&settings, shared, &Handle::current()).unwrap_err();
     assert!(
-        problem
-            .message
-            .starts_with("the transmitter `idp`: cannot read"),
+        problem.message.starts_with(
+            "the transmitter `idp`: `signals.transmitters[..].push.authorization`: cannot read"
+        ),
         "{problem}"
     );
 }
