@@ -34,7 +34,7 @@ pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::{SignedDuration, Timestamp};
@@ -82,6 +82,8 @@ struct Counts {
     applied: Mutex<BTreeMap<(Kind, Source), u64>>,
     evicted: AtomicU64,
     refused: AtomicU64,
+    /// Whether it was told that transmitters have all the places that they may.
+    flooded: AtomicBool,
     /// How often something in force came to be missing in the file, and up to which time that was made good.
     missing: AtomicU64,
     mended: AtomicU64,
@@ -254,21 +256,22 @@ impl Revocations {
         let now = self.clock.now();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let inserted = table.insert(event.clone(), now);
-        let most = table.most();
+        let flooded = table.is_flooded();
         // Under the lock: who sees the new generation waits for the table and finds the event.
         self.generation.fetch_add(1, Ordering::Release);
         drop(table);
+        self.warn_of_flood(flooded);
         let (event, known_already) = match inserted {
             Ok(Inserted::New(entry)) => (entry.event.clone(), false),
             Ok(Inserted::Known) => (event, true),
             Err(NotInserted::Conflict) => return Err(NotApplied::Conflict),
-            Err(NotInserted::Full) => {
+            Err(NotInserted::Full(most)) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     kind = event.target.kind().as_str(),
                     source = event.source.as_str(),
                     most,
-                    "a revocation is not in force: the table is full"
+                    "a revocation is not in force: the table is full, or its source's share of it"
                 );
                 return Err(NotApplied::Full(most));
             }
@@ -287,6 +290,14 @@ impl Revocations {
             saved: Saved::MemoryOnly,
         };
         Ok((applied, event))
+    }
+
+    fn warn_of_flood(&self, flooded: bool) {
+        if flooded && !self.counts.flooded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "transmitters of security events have filled their 80 % of `identity.revocation.entries`: what more they say is not in force; what operators and other replicas say is"
+            );
+        }
     }
 
     async fn lifted(&self, id: &str, later: Option<Timestamp>, source: Source) -> Option<Saved> {

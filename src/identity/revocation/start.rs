@@ -90,13 +90,12 @@ fn replay(table: &mut Table, path: &Path, now: Timestamp) -> Result<(), Problem>
                 continue;
             }
         };
-        let what = match table.insert(event, now) {
+        let what = match table.restore(event, now) {
             Ok(_) => continue,
             Err(NotInserted::Conflict) => "two revocations have the same id".to_owned(),
-            Err(NotInserted::Full) => format!(
-                "there are more than `identity.revocation.entries` allows ({})",
-                table.most()
-            ),
+            Err(NotInserted::Full(most)) => {
+                format!("there are more than `identity.revocation.entries` allows ({most})")
+            }
         };
         return Err(journal::corrupt(path, (line, 1), &what));
     }

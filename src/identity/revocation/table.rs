@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
-use super::event::Event;
+use super::event::{Event, Source};
 use super::marks::Marks;
 use crate::model::IdentityAttributes;
 
@@ -36,6 +36,8 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Table {
     most: usize,
+    /// How many of the events came from transmitters.
+    signalled: usize,
     marks: Marks,
     by_id: HashMap<String, Arc<Entry>>,
     by_mark: HashMap<u64, Vec<Arc<Entry>>>,
@@ -54,8 +56,8 @@ pub(super) enum Inserted {
 /// Why an event was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotInserted {
-    /// There is no place left.
-    Full,
+    /// There is no place left for events of its source: there are as many as there may be.
+    Full(usize),
     /// Another event has the same id.
     Conflict,
 }
@@ -65,6 +67,7 @@ impl Table {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
+            signalled: 0,
             marks: Marks::default(),
             by_id: HashMap::new(),
             by_mark: HashMap::new(),
@@ -74,10 +77,26 @@ impl Table {
 
     /// Puts an event in force. What has expired makes room first. One told again may only come to cover more: nobody trusts
     /// anything again by telling less.
-    pub(super) fn insert(
+    pub(super) fn insert(&mut self, event: Event, now: Timestamp) -> Result<Inserted, NotInserted> {
+        let most = self.most_from(event.source);
+        self.put(event, now, most)
+    }
+
+    /// The same for an event that was in force before: the share of its source does not count.
+    pub(super) fn restore(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Inserted, NotInserted> {
+        self.put(event, now, None)
+    }
+
+    /// `most_from_source`: how many there may be of its source.
+    fn put(
         &mut self,
         mut event: Event,
         now: Timestamp,
+        mut most_from_source: Option<usize>,
     ) -> Result<Inserted, NotInserted> {
         if let Some(known) = self.by_id.get(&event.id)
             && known.holds(now)
@@ -94,13 +113,21 @@ impl Table {
             event.issued_before = event.issued_before.max(known.issued_before);
             event.expires_at = event.expires_at.max(known.expires_at);
             self.remove(&event.id);
+            // It has its place already.
+            most_from_source = None;
         }
         self.sweep(now);
         let mark = self.marks.of_target(&event.target);
         self.thin_out(mark, &event);
         if self.by_id.len() >= self.most {
-            return Err(NotInserted::Full);
+            return Err(NotInserted::Full(self.most));
         }
+        if let Some(most) = most_from_source
+            && self.signalled >= most
+        {
+            return Err(NotInserted::Full(most));
+        }
+        self.signalled += usize::from(event.source == Source::Ssf);
         self.by_end.insert((event.expires_at, event.id.clone()));
         let entry = Arc::new(Entry {
             event,
@@ -119,6 +146,8 @@ impl Table {
     pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Entry>> {
         let entry = self.by_id.remove(id)?;
         entry.end();
+        let signalled = usize::from(entry.event.source == Source::Ssf);
+        self.signalled = self.signalled.saturating_sub(signalled);
         self.by_end
             .remove(&(entry.event.expires_at, entry.event.id.clone()));
         let mark = self.marks.of_target(&entry.event.target);
@@ -177,6 +206,18 @@ impl Table {
     /// How many there may be.
     pub(super) fn most(&self) -> usize {
         self.most
+    }
+
+    /// How many there may be from a source, where there may not be as many as from all: a transmitter that floods the table
+    /// leaves a fifth of it to operators and to other replicas.
+    fn most_from(&self, source: Source) -> Option<usize> {
+        (source == Source::Ssf).then(|| self.most - self.most / 5)
+    }
+
+    /// Whether transmitters have all the places that they may.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.most_from(Source::Ssf)
+            .is_some_and(|most| self.signalled >= most)
     }
 
     /// All events, in no order.

@@ -428,6 +428,58 @@ fn an_actor_is_remembered_as_long_as_a_token_lives_that_may_name_it() {
 }
 
 #[test]
+fn transmitters_cannot_take_the_places_that_are_left_to_operators() {
+    let place = Place::new();
+    let open = |entries| {
+        Life::with(RevocationSettings {
+            entries,
+            ..place.settings()
+        })
+    };
+    let life = open(10).unwrap();
+    let told_by = |n: usize, source| Event {
+        source,
+        ..event(&n.to_string(), subject(&n.to_string()), 100)
+    };
+    for n in 0..8 {
+        life.apply(told_by(n, Source::Ssf)).unwrap();
+    }
+    assert_eq!(
+        life.apply(told_by(8, Source::Ssf)),
+        Err(NotApplied::Full(8))
+    );
+    assert!(!life.refuses(&holder(ISSUER, "8")));
+    let more = Event {
+        issued_before: second(200),
+        ..told_by(7, Source::Ssf)
+    };
+    assert!(!life.apply(more).unwrap().known_already, "it has a place");
+    life.apply(told_by(8, Source::Admin)).unwrap();
+    life.hear(Change::Revoke(told_by(9, Source::Ssf)));
+    assert_eq!(
+        life.apply(told_by(10, Source::Cli)),
+        Err(NotApplied::Full(10))
+    );
+    life.lift("8").unwrap();
+    assert_eq!(
+        life.apply(told_by(8, Source::Ssf)),
+        Err(NotApplied::Full(8))
+    );
+    life.lift("0").unwrap();
+    life.apply(told_by(8, Source::Ssf)).unwrap();
+    drop(life);
+    let life = open(10).unwrap();
+    assert_eq!(
+        life.apply(told_by(11, Source::Ssf)),
+        Err(NotApplied::Full(8)),
+        "a restart knows who said what"
+    );
+    drop(life);
+    // Nothing is forgotten where the settings leave them less than they have.
+    assert_eq!(open(9).unwrap().revocations.figures().entries, 9);
+}
+
+#[test]
 fn a_full_table_refuses_new_events_and_forgets_none_in_force() {
     let life = Life::with(RevocationSettings {
         entries: 2,

@@ -21,6 +21,7 @@ pub struct RevocationSettings {
     /// (keys always; anything, with introspection), the default is for good. It never applies to keys.
     pub keep: Option<Period>,
     /// How many revocations may be in force at once. More are refused with an error: nothing is forgotten to make room.
+    /// Transmitters of security events may take 80 % of them, so that an operator can still revoke.
     pub entries: u64,
 }
 
