@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -140,6 +140,7 @@ const SILENT: u8 = 2;
 pub(crate) struct Road {
     address: SocketAddr,
     state: Arc<AtomicU8>,
+    turned_away: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -149,13 +150,17 @@ impl Road {
         let road = Self {
             address: listener.local_addr().unwrap(),
             state: Arc::new(AtomicU8::new(OPEN)),
+            turned_away: Arc::default(),
             streams: Arc::default(),
         };
         let (state, streams) = (Arc::clone(&road.state), Arc::clone(&road.streams));
+        let turned_away = Arc::clone(&road.turned_away);
         // It ends with the test's process.
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 if state.load(Ordering::SeqCst) == CUT {
+                    drop(near);
+                    turned_away.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
                 let Ok(far) = TcpStream::connect(server) else {
@@ -179,6 +184,11 @@ impl Road {
         for stream in self.streams.lock().unwrap().drain(..) {
             let _ended = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// How many came while it was cut.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::SeqCst)
     }
 
     /// Nothing gets through, and nobody is told.

@@ -720,6 +720,7 @@ fn a_server_that_is_not_there_at_the_start_is_joined_later() {
     let road = Road::to(redis.address());
     road.cut();
     let a = World::with(|setup| shares(setup, &road.url(), &json!({ "catch_up_wait": "50ms" })));
+    eventually("it was tried in vain", || road.turned_away() > 1);
     assert!(!a.connected());
     a.end("mallory");
     let token = a.key.token_with(json!({ "sub": "mallory" }));
