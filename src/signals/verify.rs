@@ -187,18 +187,13 @@ async fn endpoint(
     transmitter: &Transmitter,
     settings: &VerificationSettings,
 ) -> Result<Url, String> {
-    match &settings.endpoint {
-        Some(url) => {
-            remote_url(url).ok_or_else(|| "`verification.endpoint` may not be asked".to_owned())
-        }
-        None => {
-            let named = transmitter
-                .party()
-                .endpoint("verification_endpoint")
-                .await?;
-            own(named, transmitter.settings())
-        }
+    if let Some(url) = &settings.endpoint {
+        return remote_url(url)
+            .ok_or_else(|| "`verification.endpoint` may not be asked".to_owned());
     }
+    let party = transmitter.party();
+    let named = party.endpoint("verification_endpoint").await?;
+    own(named, transmitter.settings())
 }
 
 /// A URL that a document names, where it is one of the servers that the settings name: the token is for these alone.
