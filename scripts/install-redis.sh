@@ -14,7 +14,8 @@ if ! found >/dev/null; then
   as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo)
   echo "installing redis-server" >&2
-  "${as_root[@]}" apt-get update -qq
+  # Lists that cannot be had anew may do as they are: the installation says.
+  "${as_root[@]}" apt-get update -qq || true
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
 fi
 binary=$(found)
