@@ -414,6 +414,9 @@ async fn after_a_restart_with_the_network_nothing_is_fetched_twice() {
     far.put(7, PERMIT);
     let followed = Followed::start(&far.settings());
     followed.until(PERMIT).await;
+    // In force comes before kept.
+    let kept = far.folder.path().join("cache/last-good.bundle");
+    eventually("kept", || kept.exists()).await;
     followed.stop().await;
     let followed = Followed::start(&far.settings());
     eventually("304", || far.server.count("/b.tar.gz.sig", 304) >= 2).await;
